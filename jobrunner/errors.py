@@ -1,0 +1,141 @@
+"""What can go wrong, in the words of jobs.  The first line of each docstring is its title."""
+
+from typing import Any
+
+
+class JobrunnerError(Exception):
+    """Something went wrong."""
+
+
+# -- the door: what a caller can mend ---------------------------------------------------------
+
+
+class InvalidRequestError(JobrunnerError):
+    """The request does not say what it must."""
+
+
+class NotJsonError(InvalidRequestError):
+    """The body is not JSON."""
+
+
+class InvalidCursorError(InvalidRequestError):
+    """The cursor was not made by this list."""
+
+    def __init__(self) -> None:
+        super().__init__("take `after` from the `next` of the page before, with the same filters")
+
+
+class InvalidFieldsError(JobrunnerError):
+    """Some fields are not valid."""
+
+    def __init__(self, errors: list[dict[str, str]]) -> None:
+        """Take one `{"pointer": "#/params/epochs", "detail": "..."}` for each field."""
+        super().__init__("; ".join(f"{e['pointer']}: {e['detail']}" for e in errors[:5]))
+        self.errors = errors
+
+
+class UnknownTaskError(InvalidFieldsError):
+    """No dispatcher has published this task."""
+
+    def __init__(self, pointer: str, name: str, known: list[str]) -> None:
+        have = ", ".join(known[:20]) or "none; is a dispatcher running?"
+        super().__init__([{"pointer": pointer, "detail": f"no task is named {name!r}; known: {have}"}])
+
+
+class TooLargeError(JobrunnerError):
+    """A limit on size was met."""
+
+
+class QueueFullError(JobrunnerError):
+    """The queue holds as many jobs as it may."""
+
+    def __init__(self, queued: int, limit: int) -> None:
+        super().__init__(f"{queued} jobs are queued, max_queued is {limit}: try again later")
+
+
+# -- jobs and tasks ---------------------------------------------------------------------------
+
+
+class JobNotFoundError(JobrunnerError):
+    """No job has this id."""
+
+    def __init__(self, job_id: int) -> None:
+        super().__init__(f"there is no job {job_id}")
+
+
+class TaskNotFoundError(JobrunnerError):
+    """No task has this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no dispatcher has published a task named {name!r}")
+
+
+class WrongStateError(JobrunnerError):
+    """The job is in a state that does not allow this."""
+
+    def __init__(self, job_id: int, state: str, event: str) -> None:
+        super().__init__(f"job {job_id} is {state}: cannot {event} it")
+
+
+class StaleAttemptError(JobrunnerError):
+    """The job has moved on from the attempt that speaks."""
+
+    def __init__(self, job_id: int, attempt: int) -> None:
+        super().__init__(f"job {job_id} is not in the hands of attempt {attempt} any more")
+
+
+# -- the store --------------------------------------------------------------------------------
+
+
+class StoreError(JobrunnerError):
+    """The store cannot be used as it is."""
+
+
+class SchemaVersionError(StoreError):
+    """The store's schema is not the one that this program was written for."""
+
+
+class StoreUnavailableError(StoreError):
+    """The store cannot be written at the moment."""
+
+
+class LeaseLostError(JobrunnerError):
+    """Another dispatcher has given this one up for dead."""
+
+    def __init__(self, dispatcher_id: int) -> None:
+        super().__init__(f"dispatcher {dispatcher_id} was given up for dead: its jobs belong to others now")
+
+
+# -- tasks and settings -----------------------------------------------------------------------
+
+
+class TaskDefinitionError(JobrunnerError):
+    """A function cannot be a task as it is written."""
+
+
+class DuplicateTaskError(TaskDefinitionError):
+    """Two tasks have one name."""
+
+    def __init__(self, name: str, first: str, second: str) -> None:
+        super().__init__(
+            f"two tasks are named {name!r}: {first} and {second}; rename one with @task(name=...)"
+        )
+
+
+class TaskModulesError(JobrunnerError):
+    """The task modules cannot be served."""
+
+
+class UnserializableError(JobrunnerError):
+    """A value cannot become JSON."""
+
+
+class SettingError(JobrunnerError):
+    """A setting has a value that is not allowed."""
+
+    def __init__(self, name: str, source: str, value: Any, allowed: str) -> None:
+        super().__init__(f"{name} = {value!r} (from {source}): must be {allowed}")
+
+
+class PoolBrokenError(JobrunnerError):
+    """A process that the dispatcher depends on has died."""

@@ -1,0 +1,60 @@
+"""The task catalogue: what dispatchers have published, and the API knows tasks by."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, delete, exists, insert, select
+
+from jobrunner.errors import TaskNotFoundError
+from jobrunner.store.tables import dispatcher, task
+
+
+def publish(
+    connection: Connection, dispatcher_id: int, descriptions: Sequence[dict[str, Any]], *, now: datetime
+) -> None:
+    """Put these tasks in the place of all that this dispatcher, or one that has ended, has published.
+
+    Args:
+        descriptions: `name`, `doc`, `params` (JSON Schema) and `options` of each task.
+    """
+    names = [one["name"] for one in descriptions]
+    its_dispatcher_lives = exists().where(
+        dispatcher.c.id == task.c.dispatcher_id, dispatcher.c.ended_at.is_(None)
+    )
+    stale = (task.c.dispatcher_id == dispatcher_id) | ~its_dispatcher_lives
+    connection.execute(delete(task).where(stale | task.c.name.in_(names)))
+    rows = [
+        {
+            "name": one["name"],
+            "dispatcher_id": dispatcher_id,
+            "published_at": now,
+            "description": json.dumps(one),
+        }
+        for one in descriptions
+    ]
+    if rows:
+        connection.execute(insert(task), rows)
+
+
+def description(connection: Connection, name: str) -> str:
+    """Return the task's description as JSON.
+
+    Raises:
+        TaskNotFoundError: no dispatcher has published it.
+    """
+    found = connection.execute(select(task.c.description).where(task.c.name == name)).scalar()
+    if found is None:
+        raise TaskNotFoundError(name)
+    return str(found)
+
+
+def descriptions(connection: Connection) -> list[str]:
+    """Return the description of every task as JSON, by name."""
+    return list(connection.execute(select(task.c.description).order_by(task.c.name)).scalars())
+
+
+def names(connection: Connection) -> list[str]:
+    """Return the name of every task, in order."""
+    return list(connection.execute(select(task.c.name).order_by(task.c.name)).scalars())

@@ -1,0 +1,197 @@
+"""Jobs: submitting, reading, listing, deleting."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, Select, bindparam, delete, exists, insert, select
+
+from jobrunner.errors import JobNotFoundError, WrongStateError
+from jobrunner.lifecycle import FINAL, State
+from jobrunner.reports import EventKind
+from jobrunner.store.tables import event, job, label, tally
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A submission, checked and complete."""
+
+    task: str
+    params: str  #: a JSON object
+    priority: int = 0
+    queue: str = "default"
+    labels: Mapping[str, str] = field(default_factory=dict)
+    run_at: datetime | None = None
+    timeout_seconds: float | None = None
+    memory_limit_bytes: int | None = None
+    retries: int = 0
+    crash_retries: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as it stands.  `params`, `labels`, `progress`, `result` and `error` are JSON texts."""
+
+    id: int
+    task: str
+    params: str
+    state: State
+    priority: int
+    queue: str
+    labels: str
+    timeout_seconds: float | None
+    memory_limit_bytes: int | None
+    retries: int
+    crash_retries: int
+    retries_used: int
+    crash_retries_used: int
+    created_at: datetime
+    run_at: datetime | None
+    due_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    attempt: int
+    dispatcher_id: int | None
+    cancel_grace_seconds: float | None
+    version: int
+    partials: int
+    progress: str | None
+    result: str | None
+    error: str | None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing will change any more, unless somebody asks for a retry."""
+        return self.state in FINAL
+
+
+_INSERT: Final = insert(job).returning(job.c.id, sort_by_parameter_order=True)
+
+
+def submit(connection: Connection, new: Sequence[NewJob], *, now: datetime) -> list[int]:
+    """Store the jobs as queued; return their ids in the same order."""
+    rows = [_row(one, now) for one in new]
+    ids = list(connection.execute(_INSERT, rows).scalars())
+    queued = {"seq": 1, "kind": EventKind.STATE, "attempt": 0, "at": now, "data": state_data(State.QUEUED)}
+    connection.execute(insert(event), [{"job_id": job_id, **queued} for job_id in ids])
+    labels = [
+        {"job_id": job_id, "key": key, "value": value}
+        for job_id, one in zip(ids, new, strict=True)
+        for key, value in one.labels.items()
+    ]
+    if labels:
+        connection.execute(insert(label), labels)
+    return ids
+
+
+def _row(one: NewJob, now: datetime) -> dict[str, Any]:
+    return {
+        "task": one.task,
+        "params": one.params,
+        "state": State.QUEUED,
+        "priority": one.priority,
+        "queue": one.queue,
+        "labels": json.dumps(dict(one.labels)) if one.labels else "{}",
+        "run_at": one.run_at,
+        "due_at": one.run_at if one.run_at is not None and one.run_at > now else None,
+        "timeout_seconds": one.timeout_seconds,
+        "memory_limit_bytes": one.memory_limit_bytes,
+        "retries": one.retries,
+        "crash_retries": one.crash_retries,
+        "created_at": now,
+        "version": 1,
+    }
+
+
+def state_data(state: State, **more: Any) -> str:
+    """Return the data of a state event."""
+    return json.dumps({"state": state.value, **more}, separators=(",", ":"))
+
+
+def get(connection: Connection, job_id: int) -> Job:
+    """Return the job.
+
+    Raises:
+        JobNotFoundError: no job has this id.
+    """
+    row = connection.execute(_BY_ID, {"job_id": job_id}).first()
+    if row is None:
+        raise JobNotFoundError(job_id)
+    return _job(row)
+
+
+_BY_ID: Final = select(job).where(job.c.id == bindparam("job_id"))
+
+
+def _job(row: Row[Any]) -> Job:
+    values = dict(row._mapping)  # noqa: SLF001 - the documented name
+    values["state"] = State(values["state"])
+    return Job(**values)
+
+
+def version(connection: Connection, job_id: int) -> int:
+    """Return the seq of the job's last event, without reading the job.
+
+    Raises:
+        JobNotFoundError: no job has this id.
+    """
+    found = connection.execute(select(job.c.version).where(job.c.id == job_id)).scalar()
+    if found is None:
+        raise JobNotFoundError(job_id)
+    return int(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which jobs a list shows; what is empty or None does not narrow it."""
+
+    states: tuple[State, ...] = ()
+    task: str | None = None
+    queue: str | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+    created_after: datetime | None = None
+
+
+def page(connection: Connection, wanted: Filter, *, before_id: int | None, limit: int) -> list[Job]:
+    """Return at most `limit` jobs, newest first, with ids below `before_id`."""
+    query: Select[Any] = select(job).order_by(job.c.id.desc()).limit(limit)
+    if before_id is not None:
+        query = query.where(job.c.id < before_id)
+    if wanted.states:
+        query = query.where(job.c.state.in_(wanted.states))
+    if wanted.task is not None:
+        query = query.where(job.c.task == wanted.task)
+    if wanted.queue is not None:
+        query = query.where(job.c.queue == wanted.queue)
+    if wanted.created_after is not None:
+        query = query.where(job.c.created_at > wanted.created_after)
+    for key, value in wanted.labels:
+        has_label = (label.c.job_id == job.c.id) & (label.c.key == key) & (label.c.value == value)
+        query = query.where(exists().where(has_label))
+    return [_job(row) for row in connection.execute(query)]
+
+
+def remove(connection: Connection, job_id: int) -> None:
+    """Delete a final job with its history.
+
+    Raises:
+        JobNotFoundError: no job has this id.
+        WrongStateError: it is not final.
+    """
+    found = get(connection, job_id)
+    if not found.is_final:
+        raise WrongStateError(job_id, found.state, "delete")
+    connection.execute(delete(job).where(job.c.id == job_id))  # its history goes with it: ON DELETE CASCADE
+
+
+def counts(connection: Connection) -> dict[State, int]:
+    """Return how many jobs are in each state."""
+    return {State(row.state): row.jobs for row in connection.execute(select(tally))}
+
+
+def oldest_queued_at(connection: Connection) -> datetime | None:
+    """Return when the queued job of the lowest id was submitted; None if none is queued."""
+    query = select(job.c.created_at).where(job.c.state == State.QUEUED).order_by(job.c.id).limit(1)
+    return connection.execute(query).scalar()

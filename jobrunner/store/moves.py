@@ -1,0 +1,164 @@
+"""Moves that somebody decides: claiming, cancelling, asking again.  What an attempt's end means is in `reports`.
+
+Each is a guarded UPDATE that names the state it comes from, and appends one event.
+"""
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import (
+    Connection,
+    bindparam,
+    exists,
+    insert,
+    null,
+    select,
+    update,
+)
+
+from jobrunner.errors import WrongStateError
+from jobrunner.lifecycle import MOVES, Event, State, target
+from jobrunner.reports import EventKind
+from jobrunner.store import jobs
+from jobrunner.store.tables import attempt, dispatcher, event, job
+
+
+class Claimed(NamedTuple):
+    """A job that was just claimed: what a ticket is made of."""
+
+    id: int
+    attempt: int
+    task: str
+    params: str  #: a JSON object
+    timeout_seconds: float | None
+    memory_limit_bytes: int | None
+    version: int
+
+
+_READY: Final = (
+    select(*(job.c[name] for name in Claimed._fields))
+    .where(
+        job.c.ready_rank.is_not(None), job.c.task.in_(bindparam("tasks", expanding=True)).is_(True)
+    )  # IS: not by the task's index
+    # A dispatcher that was given up for dead claims nothing, even before it knows.
+    .where(exists().where(dispatcher.c.id == bindparam("holder"), dispatcher.c.ended_at.is_(None)))
+    .order_by(job.c.ready_rank, job.c.id)
+    .limit(bindparam("room"))
+)
+_CLAIM: Final = (
+    update(job)
+    .where(job.c.id.in_(bindparam("ids", expanding=True)), job.c.ready_rank.is_not(None))
+    .values(
+        state=MOVES[Event.CLAIM].target,
+        attempt=job.c.attempt + 1,
+        dispatcher_id=bindparam("holder"),
+        started_at=bindparam("now"),
+        progress=None,
+        version=job.c.version + 1,
+    )
+)
+_PROMOTE: Final = update(job).where(job.c.due_at <= bindparam("now")).values(due_at=null())
+
+
+def claim(
+    connection: Connection, dispatcher_id: int, *, tasks: Collection[str], room: int, now: datetime
+) -> list[Claimed]:
+    """Take at most `room` queued jobs of these tasks: higher priority first, then older.
+
+    They are running from here on, under a new attempt number.
+    """
+    connection.execute(_PROMOTE, {"now": now})
+    ready = connection.execute(_READY, {"tasks": list(tasks), "room": room, "holder": dispatcher_id}).all()
+    if not ready:
+        return []
+    claimed = [Claimed(*row)._replace(attempt=row.attempt + 1, version=row.version + 1) for row in ready]
+    ids = [one.id for one in claimed]
+    connection.execute(_CLAIM, {"ids": ids, "holder": dispatcher_id, "now": now})
+    mine = {"dispatcher_id": dispatcher_id, "started_at": now}
+    connection.execute(
+        insert(attempt), [{"job_id": one.id, "number": one.attempt, **mine} for one in claimed]
+    )
+    running = jobs.state_data(State.RUNNING)
+    connection.execute(
+        insert(event), [_event(one.id, one.version, one.attempt, now, running) for one in claimed]
+    )
+    return claimed
+
+
+def next_due_at(connection: Connection) -> datetime | None:
+    """Return the moment at which the next scheduled job may run; None if none is scheduled."""
+    query = select(job.c.due_at).where(job.c.due_at.is_not(None)).order_by(job.c.due_at).limit(1)
+    return connection.execute(query).scalar()
+
+
+def cancel(connection: Connection, job_id: int, *, grace_seconds: float, now: datetime) -> State:
+    """Cancel a queued job, or mark a running one to be stopped; return the state it is in now.
+
+    Cancelling a cancelled job, or one that is being stopped, changes nothing.
+
+    Raises:
+        JobNotFoundError: no job has this id.
+        WrongStateError: it has succeeded or failed.
+    """
+    found = jobs.get(connection, job_id)
+    if found.state is State.CANCELLED or found.cancel_grace_seconds is not None:
+        return found.state
+    if found.state is State.RUNNING:
+        data = jobs.state_data(State.RUNNING, reason="stopping")
+        _write(connection, found, data, now, state=State.RUNNING, cancel_grace_seconds=grace_seconds)
+        return State.RUNNING
+    return _move(connection, found, Event.CANCEL, now, finished_at=now, due_at=None)
+
+
+def requeue(connection: Connection, job_id: int, *, now: datetime) -> State:
+    """Queue a failed or cancelled job again, with its budgets whole.
+
+    Raises:
+        JobNotFoundError: no job has this id.
+        WrongStateError: it is in another state.
+    """
+    anew: dict[str, Any] = {"finished_at": None, "error": None, "retries_used": 0, "crash_retries_used": 0}
+    return _move(connection, jobs.get(connection, job_id), Event.REQUEUE, now, **anew)
+
+
+def _move(connection: Connection, found: jobs.Job, moved: Event, now: datetime, **values: Any) -> State:
+    state = target(found.state, moved)
+    if state is None:
+        raise WrongStateError(found.id, found.state, moved)
+    _write(connection, found, jobs.state_data(state), now, state=state, **values)
+    return state
+
+
+def _write(connection: Connection, found: jobs.Job, data: str, now: datetime, **values: Any) -> None:
+    seq = found.version + 1
+    guard = (job.c.id == found.id) & (job.c.state == found.state) & (job.c.version == found.version)
+    if connection.execute(update(job).where(guard).values(version=seq, **values)).rowcount != 1:
+        raise WrongStateError(found.id, found.state, "change")
+    connection.execute(insert(event), [_event(found.id, seq, found.attempt, now, data)])
+
+
+def _event(job_id: int, seq: int, number: int, at: datetime, data: str) -> dict[str, Any]:
+    return {"job_id": job_id, "seq": seq, "kind": EventKind.STATE, "attempt": number, "at": at, "data": data}
+
+
+class StopRequest(NamedTuple):
+    """A running job that somebody asked to cancel."""
+
+    id: int
+    attempt: int
+    grace_seconds: float
+
+
+def stop_requests(connection: Connection, dispatcher_id: int) -> list[StopRequest]:
+    """Return the jobs in this dispatcher's hands that are to be stopped."""
+    query = select(job.c.id, job.c.attempt, job.c.cancel_grace_seconds).where(
+        job.c.dispatcher_id == dispatcher_id, job.c.cancel_grace_seconds.is_not(None)
+    )
+    return [StopRequest(*row) for row in connection.execute(query)]
+
+
+def held(connection: Connection, dispatcher_id: int) -> list[tuple[int, int]]:
+    """Return (job id, attempt) of every job whose lease this dispatcher holds."""
+    query = select(job.c.id, job.c.attempt).where(job.c.dispatcher_id == dispatcher_id)
+    return [(row.id, row.attempt) for row in connection.execute(query)]

@@ -1,0 +1,237 @@
+"""Recording: what attempts reported becomes rows, many reports in one transaction.
+
+A report speaks for one attempt.  If its job has moved on, the report is refused: exactly one
+attempt's end is recorded, whatever was killed, lost or late.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import Connection, bindparam, func, insert, literal_column, select, update
+
+from jobrunner import retry
+from jobrunner.errors import StaleAttemptError
+from jobrunner.lifecycle import FINAL, Ending, Event, State, target
+from jobrunner.reports import Ended, EventKind, Report, error
+from jobrunner.store.jobs import state_data
+from jobrunner.store.tables import attempt, event, job
+
+
+@dataclass
+class Recorded:
+    """What came of a batch of reports."""
+
+    refused: list[Report] = field(default_factory=list)  #: the job has moved on from their attempt
+    requeued: bool = False  #: some job is queued again: a dispatcher may want to look
+
+
+_SELECT: Final = select(
+    job.c.id,
+    job.c.state,
+    job.c.attempt,
+    job.c.version,
+    job.c.partials,
+    job.c.cancel_grace_seconds,
+    job.c.retries,
+    job.c.crash_retries,
+    job.c.retries_used,
+    job.c.crash_retries_used,
+).where(job.c.id.in_(bindparam("ids", expanding=True)))
+_FENCE: Final = (
+    (job.c.id == bindparam("job_id"))
+    & (job.c.state == literal_column("'running'"))
+    & (job.c.attempt == bindparam("number"))
+)
+_SPEAK: Final = (
+    update(job)
+    .where(_FENCE)
+    .values(
+        version=bindparam("new_version"),
+        partials=bindparam("new_partials"),
+        progress=func.coalesce(bindparam("new_progress"), job.c.progress),
+    )
+)
+_END: Final = (
+    update(job)
+    .where(_FENCE)
+    .values(
+        state=bindparam("new_state"),
+        version=bindparam("new_version"),
+        result=bindparam("new_result"),
+        error=bindparam("new_error"),
+        due_at=bindparam("new_due_at"),
+        finished_at=bindparam("new_finished_at"),
+        retries_used=job.c.retries_used + bindparam("retries_charged"),
+        crash_retries_used=job.c.crash_retries_used + bindparam("crash_retries_charged"),
+        dispatcher_id=None,
+        cancel_grace_seconds=None,
+    )
+)
+_END_ATTEMPT: Final = (
+    update(attempt)
+    .where(attempt.c.job_id == bindparam("of_job"), attempt.c.number == bindparam("of_number"))
+    .values(
+        worker=bindparam("new_worker"),
+        finished_at=bindparam("new_finished_at"),
+        outcome=bindparam("new_outcome"),
+        error=bindparam("new_error"),
+        peak_memory_bytes=bindparam("new_peak_memory_bytes"),
+        cpu_seconds=bindparam("new_cpu_seconds"),
+    )
+)
+
+
+@dataclass
+class _Standing:
+    """Where a job stands while its reports are read."""
+
+    id: int
+    state: State
+    attempt: int
+    version: int
+    partials: int
+    cancel_grace_seconds: float | None
+    retries: int
+    crash_retries: int
+    retries_used: int
+    crash_retries_used: int
+    progress: str | None = None
+    spoke: bool = False
+
+
+class _Rows:
+    """The rows that a batch becomes."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.endings: list[dict[str, Any]] = []
+        self.attempts: list[dict[str, Any]] = []
+
+
+def record(connection: Connection, reports: Sequence[Report]) -> Recorded:
+    """Write the reports, in order, into one write transaction; refuse those of an attempt that is over.
+
+    Raises:
+        StaleAttemptError: a job changed inside the transaction, which SQLite's write lock forbids.
+    """
+    found = connection.execute(_SELECT, {"ids": list({report.job_id for report in reports})})
+    standings = {row.id: _Standing(*row) for row in found}
+    rows, recorded = _Rows(), Recorded()
+    for report in reports:
+        job_now = standings.get(report.job_id)
+        if job_now is None or (job_now.state, job_now.attempt) != (State.RUNNING, report.attempt):
+            recorded.refused.append(report)
+            continue
+        _speak(job_now, report, rows.events)
+        if report.ended is not None:
+            recorded.requeued |= _end(job_now, report.at, report.ended, rows)
+    _write(connection, standings, rows)
+    return recorded
+
+
+def _speak(job_now: _Standing, report: Report, events: list[dict[str, Any]]) -> None:
+    for kind, data in report.said:
+        job_now.version += 1
+        if kind == EventKind.PARTIAL:
+            job_now.partials += 1
+        elif kind == EventKind.PROGRESS:
+            job_now.progress = data
+        events.append(_event(job_now, kind, report.at, data))
+        job_now.spoke = True
+
+
+def _event(job_now: _Standing, kind: EventKind, at: datetime, data: str) -> dict[str, Any]:
+    return {
+        "job_id": job_now.id,
+        "seq": job_now.version,
+        "kind": kind,
+        "attempt": job_now.attempt,
+        "at": at,
+        "data": data,
+    }
+
+
+def _end(job_now: _Standing, at: datetime, ended: Ended, rows: _Rows) -> bool:
+    budgets = retry.Budgets(
+        job_now.retries, job_now.crash_retries, job_now.retries_used, job_now.crash_retries_used
+    )
+    cancelling = job_now.cancel_grace_seconds is not None
+    verdict = retry.verdict(ended.ending, budgets, cancel_requested=cancelling)
+    state = target(State.RUNNING, verdict.event)
+    if state is None:
+        raise StaleAttemptError(job_now.id, job_now.attempt)
+    said = ended.error
+    if ended.ending is Ending.RELEASED and verdict.event is Event.FAIL:
+        said = error(Ending.LOST, "its dispatcher had to stop, and crash_retries is 0: it is not run twice")
+    due_at = at + timedelta(seconds=verdict.delay_seconds) if verdict.delay_seconds else None
+    job_now.state, job_now.version = state, job_now.version + 1
+    error_text = None if said is None else json.dumps(said)
+    rows.events.append(_event(job_now, EventKind.STATE, at, _told(state, verdict, said, due_at)))
+    rows.endings.append(
+        {
+            "job_id": job_now.id,
+            "number": job_now.attempt,
+            "new_state": state,
+            "new_version": job_now.version,
+            "new_result": ended.result,
+            "new_error": None if state in (State.SUCCEEDED, State.CANCELLED) else error_text,
+            "new_due_at": due_at,
+            "new_finished_at": at if state in FINAL else None,
+            "retries_charged": int(verdict.charged == "retries"),
+            "crash_retries_charged": int(verdict.charged == "crash_retries"),
+        }
+    )
+    rows.attempts.append(
+        {
+            "of_job": job_now.id,
+            "of_number": job_now.attempt,
+            "new_worker": ended.worker,
+            "new_finished_at": at,
+            "new_outcome": ended.ending,
+            "new_error": error_text,
+            "new_peak_memory_bytes": ended.peak_memory_bytes,
+            "new_cpu_seconds": ended.cpu_seconds,
+        }
+    )
+    return state is State.QUEUED
+
+
+def _told(state: State, verdict: retry.Verdict, said: dict[str, Any] | None, due_at: datetime | None) -> str:
+    """Return the data of the state event: the new state, and why if it is not simply done."""
+    more: dict[str, Any] = {}
+    if said is not None:
+        more["error"] = {"kind": said["kind"], "message": said["message"]}
+    if verdict.charged is not None:
+        more["charged_to"] = verdict.charged
+    if due_at is not None:
+        more["due_at"] = due_at.isoformat()
+    return state_data(state, **more)
+
+
+def _write(connection: Connection, standings: dict[int, _Standing], rows: _Rows) -> None:
+    spoke = [
+        {
+            "job_id": job_now.id,
+            "number": job_now.attempt,
+            "new_version": job_now.version,
+            "new_partials": job_now.partials,
+            "new_progress": job_now.progress,
+        }
+        for job_now in standings.values()
+        if job_now.spoke
+    ]
+    if rows.events:
+        connection.execute(insert(event), rows.events)
+    if spoke:
+        _guarded(connection, _SPEAK, spoke)
+    if rows.endings:
+        _guarded(connection, _END, rows.endings)
+        connection.execute(_END_ATTEMPT, rows.attempts)
+
+
+def _guarded(connection: Connection, statement: Any, rows: list[dict[str, Any]]) -> None:
+    if connection.execute(statement, rows).rowcount != len(rows):
+        raise StaleAttemptError(rows[0]["job_id"], rows[0]["number"])

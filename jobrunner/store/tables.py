@@ -1,0 +1,217 @@
+"""The tables.  Moments are whole microseconds since 1970 in UTC; JSON is kept as text."""
+
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Computed,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    text,
+)
+
+from jobrunner.lifecycle import Ending, State
+from jobrunner.reports import EventKind
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+class Moment(TypeDecorator[datetime]):
+    """An aware datetime, kept as whole microseconds since 1970 in UTC."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002
+        """Refuse a naive datetime: it means another moment elsewhere."""
+        if value is None:
+            return None
+        return (value - _EPOCH) // _MICROSECOND
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Return the moment in UTC."""
+        return None if value is None else _EPOCH + timedelta(microseconds=value)
+
+
+def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite gives INTEGER PRIMARY KEY its rowid; AUTOINCREMENT never gives the id of a deleted job to another.
+_Id = BigInteger().with_variant(Integer, "sqlite")
+
+job = Table(
+    "job",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("task", String(200), nullable=False),
+    Column("params", Text, nullable=False),
+    Column("state", String(10), nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("queue", String(100), nullable=False),
+    Column("labels", Text, nullable=False),
+    Column("timeout_seconds", Float),
+    Column("memory_limit_bytes", BigInteger),
+    Column("retries", Integer, nullable=False),
+    Column("crash_retries", Integer, nullable=False),
+    Column("retries_used", Integer, nullable=False, server_default="0"),
+    Column("crash_retries_used", Integer, nullable=False, server_default="0"),
+    Column("created_at", Moment, nullable=False),
+    Column("run_at", Moment),  # as the caller asked
+    Column("due_at", Moment),  # null: may run now; else it waits for this moment
+    # Not null: the job may run now, lower first.  Asked for by state and priority instead, SQLite takes
+    # another index and sorts all that are queued.
+    Column(
+        "ready_rank", Integer, Computed("CASE WHEN state = 'queued' AND due_at IS NULL THEN -priority END")
+    ),
+    Column("started_at", Moment),
+    Column("finished_at", Moment),
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("dispatcher_id", _Id, ForeignKey("dispatcher.id")),  # who holds the lease of a running job
+    Column("cancel_grace_seconds", Float),  # not null: somebody asked to cancel the running job
+    Column("version", BigInteger, nullable=False),  # the seq of the job's last event
+    Column("partials", BigInteger, nullable=False, server_default="0"),
+    Column("progress", Text),
+    Column("result", Text),
+    Column("error", Text),
+    _one_of("state", State),
+    CheckConstraint("(state = 'running') = (dispatcher_id IS NOT NULL)", name="running_is_held"),
+    CheckConstraint(
+        "(state IN ('succeeded', 'failed', 'cancelled')) = (finished_at IS NOT NULL)",
+        name="final_is_finished",
+    ),
+    CheckConstraint("(state = 'succeeded') = (result IS NOT NULL)", name="succeeded_has_result"),
+    CheckConstraint("due_at IS NULL OR state = 'queued'", name="only_queued_is_due"),
+    CheckConstraint("cancel_grace_seconds IS NULL OR state = 'running'", name="only_running_is_stopped"),
+    sqlite_autoincrement=True,
+)
+
+_READY = text("ready_rank IS NOT NULL")
+_LATER = text("due_at IS NOT NULL")  # which only queued jobs may have
+_RUNNING = text("dispatcher_id IS NOT NULL")  # which only running jobs have
+Index(
+    "ix_job_ready", job.c.ready_rank, job.c.id, job.c.task, sqlite_where=_READY, postgresql_where=_READY
+)
+Index("ix_job_later", job.c.due_at, sqlite_where=_LATER, postgresql_where=_LATER)
+Index("ix_job_running", job.c.dispatcher_id, sqlite_where=_RUNNING, postgresql_where=_RUNNING)
+Index("ix_job_state", job.c.state, job.c.id)
+Index("ix_job_task", job.c.task, job.c.id)
+Index("ix_job_queue", job.c.queue, job.c.id)
+Index("ix_job_created_at", job.c.created_at)
+
+label = Table(
+    "label",
+    metadata,
+    Column("key", String(100), nullable=False),
+    Column("value", String(200), nullable=False),
+    Column("job_id", _Id, ForeignKey("job.id", ondelete="CASCADE"), nullable=False),
+    PrimaryKeyConstraint("job_id", "key"),
+    sqlite_with_rowid=False,
+)
+Index("ix_label_key_value_job_id", label.c.key, label.c.value, label.c.job_id)
+
+event = Table(
+    "event",
+    metadata,
+    Column("job_id", _Id, ForeignKey("job.id", ondelete="CASCADE"), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("kind", String(8), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("data", Text, nullable=False),
+    PrimaryKeyConstraint("job_id", "seq"),
+    _one_of("kind", EventKind),
+    sqlite_with_rowid=False,
+)
+
+attempt = Table(
+    "attempt",
+    metadata,
+    Column("job_id", _Id, ForeignKey("job.id", ondelete="CASCADE"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("dispatcher_id", _Id, ForeignKey("dispatcher.id"), nullable=False),
+    Column("worker", Integer),  # the slot's index; known when the attempt has ended
+    Column("started_at", Moment, nullable=False),
+    Column("finished_at", Moment),
+    Column("outcome", String(16)),
+    Column("error", Text),
+    Column("peak_memory_bytes", BigInteger),
+    Column("cpu_seconds", Float),
+    PrimaryKeyConstraint("job_id", "number"),
+    _one_of("outcome", Ending),
+    CheckConstraint("(outcome IS NULL) = (finished_at IS NULL)", name="ended_is_finished"),
+    sqlite_with_rowid=False,
+)
+
+dispatcher = Table(
+    "dispatcher",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("host", String(255), nullable=False),
+    Column("place", String(100), nullable=False),  # in which a pid means something
+    Column("pid", Integer, nullable=False),
+    Column("started_ticks", BigInteger, nullable=False),  # tells the process from a later one of the same pid
+    Column("started_at", Moment, nullable=False),
+    Column("heartbeat_at", Moment, nullable=False),
+    Column("ended_at", Moment),  # stopped, or given up for dead
+    Column("workers", Integer, nullable=False),
+    Column("slots", Text, nullable=False),  # what each worker did at the last heartbeat
+    Column("module_errors", Text, nullable=False),  # task modules that cannot be imported: why
+    sqlite_autoincrement=True,
+)
+
+task = Table(
+    "task",
+    metadata,
+    Column("name", String(200), primary_key=True),
+    Column("dispatcher_id", _Id, ForeignKey("dispatcher.id"), nullable=False),
+    Column("published_at", Moment, nullable=False),
+    Column("description", Text, nullable=False),  # doc, JSON Schema of the parameters, options
+)
+
+throughput = Table(
+    "throughput",
+    metadata,
+    Column("dispatcher_id", _Id, ForeignKey("dispatcher.id"), nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("seconds", Float, nullable=False),  # since the sample before
+    Column("done", Integer, nullable=False),  # attempts that succeeded in this time
+    Column("failed", Integer, nullable=False),  # attempts that ended otherwise
+    Column("partials", BigInteger, nullable=False),
+    Column("busy_seconds", Float, nullable=False),  # summed over the workers
+    PrimaryKeyConstraint("at", "dispatcher_id"),
+    sqlite_with_rowid=False,
+)
+
+tally = Table(  # kept by triggers (see the first migration): a count of a million rows must not cost a scan
+    "tally",
+    metadata,
+    Column("state", String(10), primary_key=True),
+    Column("jobs", BigInteger, nullable=False),
+    _one_of("state", State),
+)

@@ -1,0 +1,1 @@
+"""Tasks: plain functions under a name, what they take, and how their values become JSON."""

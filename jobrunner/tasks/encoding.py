@@ -1,0 +1,114 @@
+"""From a task's value to JSON.
+
+JSON has no NaN and no Infinity: they become `null`, as in JavaScript and every fast encoder.  numpy scalars
+and arrays (and whatever else has `tolist`) become numbers and lists; dataclasses objects; datetimes, dates
+and times ISO 8601; timedeltas seconds; enums their value; paths, UUIDs and decimals texts; sets lists.
+Bytes are refused: a task says itself which text stands for them.
+"""
+
+import dataclasses
+import decimal
+import enum
+import json
+import math
+import pathlib
+import uuid
+from collections.abc import Mapping
+from datetime import date, datetime, time, timedelta
+from typing import Any
+
+from jobrunner.errors import UnserializableError
+
+_AS_TEXT = (pathlib.PurePath, uuid.UUID, decimal.Decimal)
+_AS_ISO = (datetime, date, time)
+_AS_LIST = (set, frozenset)
+
+
+class _NoJsonError(Exception):
+    """The value has no form in JSON."""
+
+
+def to_json(value: Any, name: str) -> str:
+    """Return `value` as one line of JSON.
+
+    Args:
+        value: what a task returned or yielded.
+        name: what to call the whole value in an error, such as `result`.
+
+    Raises:
+        UnserializableError: some part cannot become JSON; the message says where it is.
+    """
+    try:
+        return _fast(value)
+    except (TypeError, ValueError, RecursionError, _NoJsonError):
+        # Either a NaN or an odd key, which the walk mends, or something that it can name the place of.
+        try:
+            return json.dumps(_plain(value, name, frozenset()), allow_nan=False, separators=(",", ":"))
+        except RecursionError:
+            raise UnserializableError(f"{name} is nested too deeply for JSON") from None
+
+
+def _simple(value: Any) -> Any:
+    """Return a value made of plainer ones, for a type that JSON does not have."""
+    if isinstance(value, enum.Enum):
+        return value.value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, _AS_ISO):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, _AS_TEXT):
+        return str(value)
+    if isinstance(value, _AS_LIST):
+        return list(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    tolist = getattr(value, "tolist", None)
+    if callable(tolist) and not isinstance(value, type | memoryview):
+        return tolist()
+    raise _NoJsonError
+
+
+_fast = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=_simple).encode
+
+
+def _plain(value: Any, path: str, above: frozenset[int]) -> Any:
+    """Return `value` made of dict, list, str, int, float, bool and None alone, or say where it cannot be."""
+    if value is None or isinstance(value, bool | str | int) and not isinstance(value, enum.Enum):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if id(value) in above:
+        raise UnserializableError(f"{path} contains itself")
+    inside = above | {id(value)}
+    if isinstance(value, dict):
+        return {_key(key, path): _plain(item, f"{path}[{key!r}]", inside) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{path}[{index}]", inside) for index, item in enumerate(value)]
+    try:
+        simple = _simple(value)
+    except _NoJsonError:
+        raise UnserializableError(f"{path} is {_described(value)}, which has no form in JSON") from None
+    return _plain(simple, path, inside)
+
+
+def _key(key: Any, path: str) -> str:
+    if isinstance(key, enum.Enum):
+        key = key.value
+    if not isinstance(key, str | int | float | bool | None) and hasattr(key, "item"):
+        key = key.item()  # a numpy scalar
+    if isinstance(key, str):
+        return str(key)
+    if key is None or isinstance(key, bool | int | float):
+        return json.dumps(key, allow_nan=True)  # as the standard library does: 1 -> "1", True -> "true"
+    if isinstance(key, (*_AS_TEXT, *_AS_ISO)):
+        return str(_simple(key))
+    raise UnserializableError(f"{path} has the key {key!r:.100}: JSON allows only texts")
+
+
+def _described(value: Any) -> str:
+    kind = type(value)
+    article = "an" if kind.__name__[:1] in "aeiouAEIOU" else "a"
+    home = "" if kind.__module__ == "builtins" else f" ({kind.__module__})"
+    return f"{article} {kind.__name__}{home}"
