@@ -122,13 +122,14 @@ def get(connection: Connection, job_id: int) -> Job:
     return _job(row)
 
 
-_BY_ID: Final = select(job).where(job.c.id == bindparam("job_id"))
+_COLUMNS: Final = tuple(job.c[name] for name in Job.__slots__)
+_BY_ID: Final = select(*_COLUMNS).where(job.c.id == bindparam("job_id"))
 
 
 def _job(row: Row[Any]) -> Job:
-    values = dict(row._mapping)  # noqa: SLF001 - the documented name
-    values["state"] = State(values["state"])
-    return Job(**values)
+    values: list[Any] = list(row)
+    values[3] = State(values[3])
+    return Job(*values)
 
 
 def version(connection: Connection, job_id: int) -> int:
@@ -156,7 +157,7 @@ class Filter:
 
 def page(connection: Connection, wanted: Filter, *, before_id: int | None, limit: int) -> list[Job]:
     """Return at most `limit` jobs, newest first, with ids below `before_id`."""
-    query: Select[Any] = select(job).order_by(job.c.id.desc()).limit(limit)
+    query: Select[Any] = select(*_COLUMNS).order_by(job.c.id.desc()).limit(limit)
     if before_id is not None:
         query = query.where(job.c.id < before_id)
     if wanted.states:

@@ -1,0 +1,69 @@
+"""Options that several commands share, and the settings that they lead to."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from jobrunner.client.client import DEFAULT_URL
+from jobrunner.settings import Settings, documented, load
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+#: the address of the API, for a command that talks to it
+url_option: Final = click.option(
+    "--url",
+    envvar="JOBRUNNER_URL",
+    default=DEFAULT_URL,
+    show_default=True,
+    metavar="URL",
+    help="Address of the API; or set JOBRUNNER_URL.",
+)
+json_option: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+
+
+def settings_options(*only: str) -> Callable[[Command], Command]:
+    """Give a command a flag for each setting (or for some), and `--config`; `settings` reads them."""
+    table = [row for row in documented() if not only or row[0] in only]
+
+    def decorate(command: Command) -> Command:
+        for name, default, meaning, allowed in reversed(table):
+            command = _setting_option(name, default, meaning, allowed)(command)
+        return click.option(
+            "--config",
+            type=click.Path(path_type=Path),
+            envvar="JOBRUNNER_CONFIG",
+            metavar="FILE",
+            help="Settings in TOML; or set JOBRUNNER_CONFIG.  [default: jobrunner.toml, if there is one]",
+        )(command)
+
+    return decorate
+
+
+def _setting_option(name: str, default: Any, meaning: str, allowed: str) -> Callable[[Command], Command]:
+    several = isinstance(default, tuple)
+    shown = ",".join(default) if several else str(default)
+    text = f"{meaning[0].upper()}{meaning[1:]}: {allowed}."
+    if shown and "default:" not in meaning:
+        text += f"  [default: {shown}]"
+    if several:
+        text += "  May be given several times."
+    return click.option(
+        f"--{name.replace('_', '-')}", name, multiple=several, metavar=_metavar(default), help=text
+    )
+
+
+def _metavar(default: Any) -> str:
+    return {int: "N", float: "SECONDS", Path: "DIR", tuple: "MODULE"}.get(type(default), "TEXT")
+
+
+def settings(config: Path | None, flags: dict[str, str | Sequence[str] | None]) -> Settings:
+    """Return the settings in force, given what `settings_options` collected.
+
+    Raises:
+        SettingError: a value is not allowed.
+    """
+    given = {name: ",".join(value) if value and isinstance(value, tuple) else value for name, value in flags.items()}
+    return load(given, os.environ, config)

@@ -1,0 +1,72 @@
+"""`key=value` arguments: JSON where it parses as JSON, else text, or the content of a file."""
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+
+def parsed(arguments: Iterable[str]) -> dict[str, Any]:
+    """Return what the arguments say.
+
+    Raises:
+        click.BadParameter: one has no `=`, no key, a key that came before, or names no readable file.
+    """
+    values: dict[str, Any] = {}
+    for argument in arguments:
+        key, value = _split(argument)
+        if key in values:
+            raise click.BadParameter(f"{key} is given twice")
+        values[key] = _read(key, value[1:]) if value.startswith("@") else as_value(value)
+    return values
+
+
+def labels(arguments: Iterable[str]) -> dict[str, str]:
+    """Return what the arguments say, every value as the text that it is.
+
+    Raises:
+        click.BadParameter: as `parsed`.
+    """
+    values: dict[str, str] = {}
+    for argument in arguments:
+        key, value = _split(argument)
+        if key in values:
+            raise click.BadParameter(f"{key} is given twice")
+        values[key] = value
+    return values
+
+
+def as_value(text: str) -> Any:
+    """Return the JSON value that `text` is, or `text` itself."""
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(name)  # NaN and Infinity are Python's own: no JSON
+
+
+def _split(argument: str) -> tuple[str, str]:
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        raise click.BadParameter(f"{argument!a} is not UTF-8") from None
+    key, equals, value = argument.partition("=")
+    if not equals or not key:
+        raise click.BadParameter(f"{argument!r} is not KEY=VALUE")
+    return key, value
+
+
+def _read(key: str, name: str) -> Any:
+    try:
+        text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(
+            f"{key}: {name!r} cannot be read ({error}); for a text that starts with @, write {key}='\"@...\"'"
+        ) from None
+    return as_value(text)

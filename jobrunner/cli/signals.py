@@ -1,0 +1,58 @@
+"""Hearing signals in a loop: a handler does no more than wake it."""
+
+import os
+import select
+import signal
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+Listen = Callable[[float], set[int]]
+
+
+@contextmanager
+def listening(signums: Iterable[signal.Signals]) -> Iterator[Listen]:
+    """Hand out a function that rests for so many seconds or until a signal comes, and returns which came.
+
+    A signal that this process was started to ignore, as `nohup` does, stays ignored.
+    """
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)  # as set_wakeup_fd demands; a full buffer wakes as well
+    heard = [signum for signum in signums if signal.getsignal(signum) is not signal.SIG_IGN]
+
+    def listen(seconds: float) -> set[int]:
+        readable, _, _ = select.select([reader], [], [], seconds)
+        return set(reader.recv(4096)) if readable else set()
+
+    with reader, writer:
+        wakes_before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        handlers_before = {signum: signal.signal(signum, _do_nothing) for signum in heard}
+        try:
+            yield listen
+        finally:
+            for signum, handler in handlers_before.items():
+                signal.signal(signum, handler)
+            signal.set_wakeup_fd(wakes_before)
+
+
+def _do_nothing(*_: object) -> None:
+    """Python has written the signal's number to the socket before it calls this."""
+
+
+class Terminal:
+    """The terminal that this process belongs to, if it belongs to one."""
+
+    def __init__(self) -> None:
+        self._was_there = _is_there()
+
+    def is_gone(self) -> bool:
+        """Return whether there was one, and it has been closed."""
+        return self._was_there and not _is_there()
+
+
+def _is_there() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,251 @@
+"""Watching one attempt: from the ticket to how it ended."""
+
+import json
+import signal
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from jobrunner import kernel, sizes
+from jobrunner.clock import utc_now
+from jobrunner.dispatcher.handle import Death, Handle, kill_children
+from jobrunner.dispatcher.joblog import JobLog
+from jobrunner.dispatcher.lines import Kind
+from jobrunner.dispatcher.slots import Slot, Stop, requested_stop
+from jobrunner.dispatcher.tickets import Limits, Ticket
+from jobrunner.lifecycle import Ending
+from jobrunner.reports import Ended, EventKind, Report, error
+
+TICK_SECONDS: Final = 0.05  #: how often a running attempt is looked at: stop, timeout, memory
+FLUSH_SECONDS: Final = 0.01  #: what was said travels on after this at the latest
+DEAF_SECONDS: Final = 1.0  #: a process that closed its Pipe has this long to die by itself
+LOG_EVENT_CHARACTERS: Final = 60_000  #: a log travels in pieces of at most this
+
+_SAID: Final = {Kind.PARTIAL.value: EventKind.PARTIAL, Kind.PROGRESS.value: EventKind.PROGRESS}
+_LAST: Final = {Kind.RESULT.value, Kind.ERROR.value}
+
+
+class OrphanedError(Exception):
+    """The dispatcher is gone: nobody will hear how the attempt ends."""
+
+
+class Attempt:
+    """One ticket in the hands of one job process.
+
+    `run` returns when it has ended.  Afterwards `survived` tells whether the job process may be used again.
+    """
+
+    def __init__(
+        self,
+        ticket: Ticket,
+        process: Handle,
+        *,
+        worker: int,
+        slot: Slot,
+        limits: Limits,
+        send: Callable[[Report], None],
+        is_orphan: Callable[[], bool],
+    ) -> None:
+        self._ticket = ticket
+        self._process = process
+        self._worker = worker
+        self._slot = slot
+        self._send = send
+        self._is_orphan = is_orphan
+        self._log = JobLog(limits.max_log_bytes)
+        self._grace_seconds = limits.grace_seconds
+        self._said: list[tuple[EventKind, str]] = []
+        self._usage: dict[str, Any] = {}
+        self._last: bytes | None = None  # the line that ends the attempt
+        self._dead = False
+        self._deaf = False
+        self._stop: Stop | None = None
+        self._peak_bytes = 0
+        self._flushed = 0.0  # these four by time.monotonic
+        self._started = time.monotonic()
+        self._next_tick = self._started + TICK_SECONDS
+        self._kill_at = float("inf")
+        self.survived = True
+
+    def run(self) -> Report:
+        """Hand the ticket over and follow it to its end; send what is said, return the last report.
+
+        Raises:
+            OrphanedError: the dispatcher is gone; the job process still runs.
+        """
+        self._process.read_output()  # printed by something that an earlier job left running: nobody's log
+        self._process.send(_line(self._ticket))
+        while self._last is None and not self._dead:
+            self._hear()
+            now = time.monotonic()
+            if now >= self._next_tick:
+                self._next_tick = now + TICK_SECONDS
+                self._tick(now)
+            if self._said and now - self._flushed >= FLUSH_SECONDS:
+                self._flush(now)
+        return self._report(self._ended())
+
+    # -- hearing -------------------------------------------------------------------------------
+
+    def _hear(self) -> None:
+        """Wait for the job process to say, print or be something; take it in."""
+        now = time.monotonic()
+        until = min(self._next_tick, self._kill_at)
+        if self._said:
+            until = min(until, self._flushed + FLUSH_SECONDS)
+        for key, _ in self._process.selector.select(max(0.0, until - now)):
+            if key.data == "pipe":
+                self._read_lines()
+            elif key.data == "output":
+                self._read_output()
+            else:
+                self._dead = True
+        if self._dead:
+            self._read_what_is_left()
+
+    def _read_lines(self) -> None:
+        try:
+            lines = self._process.reader.read()
+        except EOFError:  # it dies, or it closed what it must not; either way it cannot be heard any more
+            self._process.forget("pipe")
+            self._deaf = True
+            self._kill_at = min(self._kill_at, time.monotonic() + DEAF_SECONDS)
+            return
+        for line in lines:
+            letter = line[:1]
+            if letter in _SAID:
+                self._said.append((_SAID[letter], line[1:].decode("ascii")))
+                if letter == Kind.PARTIAL.value:
+                    self._slot.partials += 1
+            elif letter == Kind.USAGE.value:
+                self._usage = json.loads(line[1:])
+            elif letter in _LAST:
+                self._last = line
+
+    def _read_output(self) -> None:
+        if not self._take_log():  # closed: it would be ready for ever
+            self._process.forget("output")
+
+    def _take_log(self) -> bool:
+        """Take in what is in the pipe; one read empties it.  Return whether there was anything."""
+        data = self._process.read_output()
+        self._log.feed(data)
+        self._keep_log(self._log.take())
+        return bool(data)
+
+    def _keep_log(self, text: str) -> None:
+        for start in range(0, len(text), LOG_EVENT_CHARACTERS):
+            self._said.append((EventKind.LOG, text[start : start + LOG_EVENT_CHARACTERS]))
+
+    def _read_what_is_left(self) -> None:
+        """Take in what a process that is dead by now had said before."""
+        while self._last is None and self._readable("pipe"):
+            self._read_lines()
+
+    def _readable(self, source: str) -> bool:
+        return any(key.data == source for key, _ in self._process.selector.select(0))
+
+    # -- looking -------------------------------------------------------------------------------
+
+    def _tick(self, now: float) -> None:
+        if self._is_orphan():
+            raise OrphanedError
+        if now >= self._kill_at:
+            self._process.signal_group(signal.SIGKILL)
+            return
+        if self._stop is None:
+            self._stop_if_asked(now)
+        limit = self._ticket.memory_limit_bytes
+        used = (
+            kernel.tree_resident_bytes(self._process.pid)
+            if limit
+            else kernel.resident_bytes(self._process.pid)
+        )
+        self._peak_bytes = max(self._peak_bytes, used)
+        if limit and used > limit:
+            # At once, without grace: every moment brings it nearer to the kernel's own choice of a victim.
+            self._begin_stop(Stop(Ending.MEMORY_LIMIT, 0.0), now)
+
+    def _stop_if_asked(self, now: float) -> None:
+        timeout = self._ticket.timeout_seconds
+        wish = requested_stop(self._slot)
+        if wish is not None:
+            self._begin_stop(wish, now)
+        elif timeout is not None and now - self._started >= timeout:
+            self._begin_stop(Stop(Ending.TIMEOUT, self._grace_seconds), now)
+
+    def _begin_stop(self, stop: Stop, now: float) -> None:
+        self._stop = stop
+        self._kill_at = min(self._kill_at, now + stop.grace_seconds)
+        self._next_tick = min(self._next_tick, self._kill_at)
+        self._process.signal_group(signal.SIGTERM if stop.grace_seconds > 0 else signal.SIGKILL)
+
+    # -- telling -------------------------------------------------------------------------------
+
+    def _flush(self, now: float) -> None:
+        self._flushed = now
+        self._send(self._report())
+
+    def _report(self, ended: Ended | None = None) -> Report:
+        said, self._said = tuple(self._said), []
+        return Report(self._ticket.job_id, self._ticket.attempt, utc_now(), said, ended)
+
+    def _ended(self) -> Ended:
+        # A process that was told to stop and answers all the same is not trusted with another job.
+        self.survived = not self._dead and self._stop is None
+        death = None if self.survived else self._process.kill()
+        if death is not None:
+            kill_children()
+        self._take_log()  # all that was printed before the last line or the death is in the pipe by now
+        self._keep_log(self._log.finish())
+        if death is not None:
+            return self._ended_by_death(death)
+        self._process.cpu_seconds += self._usage["cpu_seconds"]
+        return self._ended_by_word(self._usage["cpu_seconds"], self._peak(self._usage["peak_memory_bytes"]))
+
+    def _peak(self, told: int) -> int:
+        return max(told, self._peak_bytes)
+
+    def _ended_by_word(self, cpu_seconds: float, peak_bytes: int) -> Ended:
+        """Return what the attempt's last line says."""
+        last = self._last or b""
+        used: dict[str, Any] = {"peak_memory_bytes": peak_bytes, "cpu_seconds": cpu_seconds}
+        if last[:1] == Kind.RESULT.value:
+            return Ended(Ending.SUCCEEDED, result=last[1:].decode("ascii"), worker=self._worker, **used)
+        told = json.loads(last[1:])
+        ending = Ending(told.pop("kind"))
+        told = error(ending, told.pop("message"), log_tail=self._log.tail, **told, **used)
+        return Ended(ending, error=told, worker=self._worker, **used)
+
+    def _ended_by_death(self, death: Death) -> Ended:
+        peak = self._peak(death.peak_memory_bytes if self._process.jobs == 1 else 0)
+        cpu_seconds = max(0.0, death.cpu_seconds - self._process.cpu_seconds)
+        if self._stop is None and self._last is not None:
+            return self._ended_by_word(cpu_seconds, peak)  # it answered, and died then
+        ending = Ending.CRASHED if self._stop is None else self._stop.ending
+        used: dict[str, Any] = {"peak_memory_bytes": peak, "cpu_seconds": cpu_seconds}
+        if ending in (Ending.CANCELLED, Ending.RELEASED):
+            return Ended(ending, worker=self._worker, **used)
+        how = {"signal": death.signal, "exit_code": death.exit_code}
+        told = error(ending, self._why(ending, death), log_tail=self._log.tail, **how, **used)
+        return Ended(ending, error=told, worker=self._worker, **used)
+
+    def _why(self, ending: Ending, death: Death) -> str:
+        if ending is Ending.TIMEOUT:
+            return f"it ran past its timeout of {self._ticket.timeout_seconds:g} s"
+        if ending is Ending.MEMORY_LIMIT:
+            used, limit = (
+                sizes.in_words(self._peak_bytes),
+                sizes.in_words(self._ticket.memory_limit_bytes or 0),
+            )
+            return f"it used {used}, its memory_limit is {limit}"
+        if self._deaf and death.signal == signal.SIGKILL.name:
+            return "its process closed the Pipe to its worker: does the task close descriptors that it did not open?"
+        if death.signal is None:
+            return f"its process ended with exit code {death.exit_code} before the task returned"
+        return f"its process was killed by {death.signal}"
+
+
+def _line(ticket: Ticket) -> bytes:
+    head = f'{{"id":{ticket.job_id},"attempt":{ticket.attempt},"task":{json.dumps(ticket.task)},"params":'
+    return f"{head}{ticket.params}}}\n".encode()

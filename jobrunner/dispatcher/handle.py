@@ -1,0 +1,132 @@
+"""The worker's handle on its job process: starting it, hearing it, killing it with all that it started."""
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from multiprocessing import Pipe
+from typing import Final, NamedTuple
+
+from jobrunner import kernel
+from jobrunner.dispatcher.lines import READ_BYTES, LineReader, write
+from jobrunner.dispatcher.tickets import Code, Limits
+
+REAP_SECONDS: Final = 2.0  #: for what a dead job process leaves behind to die of SIGKILL
+
+
+class Death(NamedTuple):
+    """How a job process ended: by `signal` or with `exit_code`, the other is None; and what it used in all."""
+
+    signal: str | None
+    exit_code: int | None
+    cpu_seconds: float
+    peak_memory_bytes: int
+
+
+class Handle:
+    """A job process.  It starts at once and needs a moment until it hears; nobody waits for that here."""
+
+    def __init__(self, code: Code, limits: Limits) -> None:
+        self.code = code
+        self.jobs = 0  #: that it was given
+        self.cpu_seconds = 0.0  #: that its jobs have told of
+        ours, theirs = Pipe()
+        output, printed = os.pipe()
+        try:
+            self._popen = subprocess.Popen(
+                [
+                    sys.executable,
+                    *("-m", "jobrunner.dispatcher.job_process"),
+                    *map(
+                        str, (theirs.fileno(), os.getpid(), limits.max_result_bytes, limits.max_partial_bytes)
+                    ),
+                    *code.modules,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=printed,
+                stderr=printed,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        finally:
+            theirs.close()
+            os.close(printed)
+        self.pid = self._popen.pid
+        self._pipe = ours
+        self._output = output
+        self._pidfd = os.pidfd_open(self.pid)
+        os.set_blocking(output, False)
+        self.reader = LineReader(ours.fileno())
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(ours.fileno(), selectors.EVENT_READ, "pipe")
+        self.selector.register(output, selectors.EVENT_READ, "output")
+        # Its own end of the Pipe may live on in a child that it forked: only this tells its death.
+        self.selector.register(self._pidfd, selectors.EVENT_READ, "death")
+
+    def send(self, line: bytes) -> None:
+        """Hand over a ticket; a dead process is found out by reading."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            write(self._pipe.fileno(), line)
+
+    def read_output(self) -> bytes:
+        """Return what was printed and not yet read, up to a bound; empty if that is nothing."""
+        try:
+            return os.read(self._output, READ_BYTES)
+        except BlockingIOError:
+            return b""
+
+    def forget(self, source: str) -> None:
+        """Watch one of `pipe`, `output`, `death` no more: it would be ready for ever."""
+        for key in list(self.selector.get_map().values()):
+            if key.data == source:
+                self.selector.unregister(key.fileobj)
+
+    def signal_group(self, signum: signal.Signals) -> None:
+        """Send `signum` to the process and all of its process group."""
+        # The group's id is not used again while the process is not reaped.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signum)
+
+    def kill(self) -> Death:
+        """Kill the process and its process group; return how it ended."""
+        self.signal_group(signal.SIGKILL)
+        _, status, used = os.wait4(self.pid, 0)
+        self._popen.returncode = os.waitstatus_to_exitcode(status)
+        return Death(
+            signal=_signal_name(os.WTERMSIG(status)) if os.WIFSIGNALED(status) else None,
+            exit_code=os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
+            cpu_seconds=used.ru_utime + used.ru_stime,
+            peak_memory_bytes=used.ru_maxrss * 1024,  # Linux counts it in KiB
+        )
+
+    def close(self) -> None:
+        """Let go of the descriptors, after `kill`."""
+        self.selector.close()
+        self._pipe.close()
+        os.close(self._output)
+        os.close(self._pidfd)
+
+
+def kill_children() -> None:
+    """Kill and reap every child of this process: for a worker, which has no other than its job process.
+
+    With `kernel.adopt_orphans`, whatever a dead job process had started is a child of ours by now, also
+    if it had left the process group.  Each round reaps a generation, whose own children become ours.
+    """
+    give_up = time.monotonic() + REAP_SECONDS
+    while (orphans := kernel.children(os.getpid())) and time.monotonic() < give_up:
+        for pid in orphans:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"

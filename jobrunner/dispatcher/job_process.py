@@ -1,0 +1,218 @@
+"""The job process: runs the user's function, one job after another.
+
+Started by exec as `python -m jobrunner.dispatcher.job_process FD PARENT MAX_RESULT MAX_PARTIAL MODULE...`, in a
+session of its own.  It is the only thing that is ever killed: it shares nothing but the Pipe `FD` to its worker, and its
+stdout.  Imports here are few on purpose: no Flask, no SQLAlchemy.
+"""
+
+import inspect
+import json
+import os
+import resource
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Generator
+from types import FrameType
+from typing import Any, Final
+
+from jobrunner import kernel, sizes
+from jobrunner.dispatcher import lines
+from jobrunner.dispatcher.lines import Kind
+from jobrunner.errors import DuplicateTaskError, TaskModulesError, UnserializableError
+from jobrunner.lifecycle import Ending
+from jobrunner.tasks import context, loading
+from jobrunner.tasks.encoding import to_json
+from jobrunner.tasks.registry import REGISTRY
+
+MESSAGE_CHARACTERS: Final = 10_000  #: of an exception's message that are kept
+TRACEBACK_CHARACTERS: Final = 60_000
+STOPPED_STATUS: Final = 128 + signal.SIGTERM
+
+
+class Stopped(BaseException):
+    """SIGTERM came: the task's `finally` blocks run, and the process ends."""
+
+
+def _on_sigterm(_signum: int, _frame: FrameType | None) -> None:
+    raise Stopped
+
+
+class JobProcess:
+    """One end of the Pipe, and the jobs that come through it."""
+
+    def __init__(self, fd: int, *, max_result_bytes: int, max_partial_bytes: int) -> None:
+        self._fd = fd
+        self._reader = lines.LineReader(fd)
+        self._max_result_bytes = max_result_bytes
+        self._max_partial_bytes = max_partial_bytes
+        self._speaking = threading.Lock()  # a task may call progress() from its own threads
+        self._home = os.getcwd()  # noqa: PTH109 - only to be gone back to
+        self._errors: dict[str, str] = {}
+
+    def say(self, kind: Kind, text: str) -> None:
+        """Send one line."""
+        with self._speaking:
+            lines.write(self._fd, kind.value + text.encode("ascii") + b"\n")
+
+    def load(self, modules: list[str]) -> None:
+        """Import the task modules, and say hello with what they hold."""
+        refused = None
+        try:
+            for module in modules:
+                self.say(Kind.IMPORTING, json.dumps(module))
+                self._errors |= {name: error for name, error in loading.load([module]) if error is not None}
+        except DuplicateTaskError as error:
+            refused = str(error)
+        hello = {"tasks": loading.catalogue(), "errors": self._errors, "refused": refused}
+        self.say(Kind.HELLO, json.dumps(hello))
+
+    def serve(self) -> None:
+        """Run what comes until the worker hangs up."""
+        while True:
+            try:
+                tickets = self._reader.read()
+            except EOFError:
+                return
+            for ticket in tickets:
+                self._run(json.loads(ticket))
+
+    def _run(self, ticket: dict[str, Any]) -> None:
+        signal.signal(signal.SIGTERM, _on_sigterm)  # a task may have put its own in place
+        job = context.CurrentJob(ticket["id"], ticket["attempt"], self._tell_progress)
+        context.enter(job)
+        meter = _Meter()
+        try:
+            kind, text = Kind.RESULT, self._call(ticket["task"], ticket["params"])
+        except Stopped:
+            raise
+        except UnserializableError as error:
+            kind, text = Kind.ERROR, _told(Ending.UNSERIALIZABLE, error)
+        except BaseException as error:  # noqa: BLE001 - user code: SystemExit and its like end the job, not the process
+            kind, text = Kind.ERROR, _told(Ending.EXCEPTION, error)
+        context.enter(context.CurrentJob())
+        job.flush()
+        self._tidy()
+        self.say(Kind.USAGE, meter.read())
+        self.say(kind, text)
+
+    def _call(self, name: str, params: dict[str, Any]) -> str:
+        task = REGISTRY.get(name)
+        if task is None:
+            raise TaskModulesError(f"no task named {name!r} is loaded here; {self._why_not()}")
+        value = task.function(**task.parameters.arguments(params))
+        if inspect.isgenerator(value):
+            value = self._stream(value)  # type: ignore[arg-type]
+        return _within(to_json(value, "result"), self._max_result_bytes, "result")
+
+    def _stream(self, values: Generator[Any, None, Any]) -> Any:
+        count = 0
+        while True:
+            try:
+                value = next(values)
+            except StopIteration as end:
+                return end.value
+            name = f"partial result {count}"
+            self.say(Kind.PARTIAL, _within(to_json(value, name), self._max_partial_bytes, "partial"))
+            count += 1
+
+    def _tell_progress(self, done: float, total: float | None, message: str | None) -> None:
+        self.say(Kind.PROGRESS, to_json({"done": done, "total": total, "message": message}, "progress"))
+
+    def _tidy(self) -> None:
+        """Have all that was printed on its way before the last line, and leave no trace for the next job."""
+        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None and not stream.closed:
+                stream.flush()
+        kernel.flush_c_stdio()
+        os.chdir(self._home)
+
+    def _why_not(self) -> str:
+        broken = "".join(f"\n{module} cannot be imported:\n{error}" for module, error in self._errors.items())
+        return broken or f"there are: {', '.join(sorted(REGISTRY))}"
+
+
+class _Meter:
+    """What an attempt uses, read off the process that it shares with others."""
+
+    def __init__(self) -> None:
+        self._cpu_seconds = _cpu_seconds()
+        self._peak_bytes = _peak_bytes()
+
+    def read(self) -> str:
+        # The process's own peak may be an earlier job's: then what is resident now is the better figure.
+        peak = _peak_bytes()
+        if peak <= self._peak_bytes:
+            peak = kernel.resident_bytes(os.getpid())
+        return json.dumps({"cpu_seconds": _cpu_seconds() - self._cpu_seconds, "peak_memory_bytes": peak})
+
+
+def _cpu_seconds() -> float:
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def _peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts it in KiB
+
+
+def _within(text: str, limit: int, what: str) -> str:
+    if len(text) > limit:
+        found = sizes.in_words(len(text))
+        raise UnserializableError(
+            f"the {what} is {found} of JSON; max_{what}_bytes is {limit} ({sizes.in_words(limit)}): "
+            "write it to a file and return its path, or raise the limit"
+        )
+    return text
+
+
+def _told(ending: Ending, error: BaseException) -> str:
+    """Return an error as JSON; the traceback starts at the first frame that is not ours."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+        frames = frames.tb_next
+    text = "".join(traceback.format_exception(type(error), error, frames))
+    if len(text) > TRACEBACK_CHARACTERS:
+        half = TRACEBACK_CHARACTERS // 2
+        text = f"{text[:half]}\n[... {len(text) - 2 * half} characters left out ...]\n{text[-half:]}"
+    home = type(error).__module__
+    name = type(error).__qualname__
+    return json.dumps(
+        {
+            "kind": ending,
+            "type": name if home == "builtins" else f"{home}.{name}",
+            "message": _message(error),
+            "traceback": None if ending is Ending.UNSERIALIZABLE else text,
+        }
+    )
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)[:MESSAGE_CHARACTERS]
+    except Exception as worse:  # noqa: BLE001 - user code: an exception whose text cannot be had
+        return f"<its text cannot be had: {type(worse).__qualname__}>"
+
+
+def main(arguments: list[str]) -> None:
+    """Run jobs until the worker hangs up or SIGTERM comes."""
+    fd, parent_pid, max_result_bytes, max_partial_bytes = map(int, arguments[:4])
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    try:
+        kernel.die_with_parent(parent_pid)
+        kernel.prefer_as_oom_victim()
+        os.set_inheritable(fd, False)  # else a program that a task starts would hold the Pipe open
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
+        process = JobProcess(fd, max_result_bytes=max_result_bytes, max_partial_bytes=max_partial_bytes)
+        process.load(arguments[4:])
+        process.serve()
+    except Stopped:
+        kernel.flush_c_stdio()
+        sys.exit(STOPPED_STATUS)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,245 @@
+"""The daemon's loop: hear what ended, stop what must stop, give back what was lost, start what is due, rest.
+
+`step` does all there is to do at one instant and says how long to rest.  Tests call `step` themselves and
+never sleep.
+"""
+
+import itertools
+import logging
+import os
+import socket
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from jobrunner import kernel
+from jobrunner.dispatcher.catalogue import Catalogue
+from jobrunner.dispatcher.notify import notify
+from jobrunner.dispatcher.pool import Victim, WorkerPool
+from jobrunner.dispatcher.slots import Counts, Stop, counts
+from jobrunner.dispatcher.tickets import Ticket
+from jobrunner.lifecycle import Ending, State
+from jobrunner.reports import Ended, Report, error
+from jobrunner.settings import Settings
+from jobrunner.store import catalogue as store_catalogue
+from jobrunner.store import dispatchers, jobs, moves, throughput
+from jobrunner.store import reports as store_reports
+from jobrunner.store.engine import Store
+
+BEAT_SECONDS: Final = 1.0  #: between heartbeats, and the longest rest: the slow look beside the bell
+
+log = logging.getLogger("jobrunner.dispatcher")
+
+
+class Dispatcher:
+    """One dispatcher, from its entry in the store to its end."""
+
+    def __init__(
+        self, store: Store, pool: WorkerPool, catalogue: Catalogue, settings: Settings, *, now: datetime
+    ) -> None:
+        self._store = store
+        self._pool = pool
+        self._settings = settings
+        self._serials = itertools.count(1)
+        self._next_beat = now
+        self._counted = Counts(0, 0, 0, 0.0)
+        self._counted_at = now
+        self._drain_until: datetime | None = None
+        self._look_for_stops = True
+        self._stops: dict[tuple[int, int], Stop] = {}
+        self.id = self._register(now)
+        self.serve(catalogue, now)
+
+    # -- what is asked of it from outside --------------------------------------------------------
+
+    def serve(self, catalogue: Catalogue, now: datetime) -> None:
+        """Publish these tasks, and run only them from now on."""
+        self._catalogue = catalogue
+        self._task_names = [task["name"] for task in catalogue.tasks]
+        for module, why in catalogue.errors.items():
+            log.error("task module %s cannot be imported, its tasks are not served: %s", module, why)
+        with self._store.write(durable=False) as connection:
+            store_catalogue.publish(connection, self.id, catalogue.tasks, now=now)
+            dispatchers.set_module_errors(connection, self.id, catalogue.errors)
+
+    def drain(self, now: datetime, seconds: float) -> None:
+        """Start nothing more; what still runs after `seconds` goes back to the queue, uncharged."""
+        self._drain_until = now + timedelta(seconds=seconds)
+
+    def hear_bell(self) -> None:
+        """Somebody has submitted or cancelled something."""
+        self._look_for_stops = True
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether it was told to drain, and nothing runs any more."""
+        return self._drain_until is not None and self._pool.room == self._pool.size
+
+    # -- the loop --------------------------------------------------------------------------------
+
+    def step(self, now: datetime) -> float:
+        """Do what can be done now; return for how many seconds to rest."""
+        self._pool.check()
+        self._pool.ended()
+        if now >= self._next_beat:
+            self._beat(now)
+        self._stop_what_must_stop(now)
+        self._start_what_is_due(now)
+        return self._rest(now)
+
+    def _start_what_is_due(self, now: datetime) -> None:
+        # Committed as running before it runs: a crash in between loses a moment, never a job, for its lease
+        # is found at the next start.
+        if self._drain_until is not None or not self._pool.room or not self._task_names:
+            return
+        with self._store.write(durable=False) as connection:
+            claimed = moves.claim(connection, self.id, tasks=self._task_names, room=self._pool.room, now=now)
+        for one in claimed:
+            self._pool.start(self._ticket(one))
+
+    def _ticket(self, one: moves.Claimed) -> Ticket:
+        return Ticket(
+            serial=next(self._serials),
+            job_id=one.id,
+            attempt=one.attempt,
+            task=one.task,
+            params=one.params,
+            timeout_seconds=one.timeout_seconds,
+            memory_limit_bytes=one.memory_limit_bytes,
+            code=self._catalogue.code,
+        )
+
+    def _stop_what_must_stop(self, now: datetime) -> None:
+        if self._look_for_stops:
+            with self._store.read() as connection:
+                asked = moves.stop_requests(connection, self.id)
+            self._stops = {(one.id, one.attempt): Stop(Ending.CANCELLED, one.grace_seconds) for one in asked}
+            self._look_for_stops = False
+        release = None
+        if self._drain_until is not None and now >= self._drain_until:
+            release = Stop(Ending.RELEASED, self._settings.grace_seconds)
+        for ticket in self._pool.in_hand if self._stops or release else ():
+            stop = self._stops.get((ticket.job_id, ticket.attempt), release)
+            if stop is not None:
+                self._pool.stop(ticket, stop)
+
+    def _rest(self, now: datetime) -> float:
+        until = self._next_beat
+        if self._drain_until is not None:
+            until = min(until, max(self._drain_until, now + timedelta(seconds=0.05)))
+        elif self._pool.room:
+            with self._store.read() as connection:
+                due_at = moves.next_due_at(connection)
+            until = min(until, due_at or until)
+        if self._stops:  # a stop reaches a ticket only once a worker has it in hand
+            until = min(until, now + timedelta(seconds=0.01))
+        return max(0.0, (until - now).total_seconds())
+
+    # -- once a second ---------------------------------------------------------------------------
+
+    def _beat(self, now: datetime) -> None:
+        self._next_beat = now + timedelta(seconds=BEAT_SECONDS)
+        self._look_for_stops = True
+        sample = self._sample(now)
+        with self._store.write(durable=False) as connection:
+            dispatchers.heartbeat(connection, self.id, slots=self._slots(), now=now)
+            if sample is not None:
+                throughput.add(connection, self.id, sample)
+            dead = self._dead(connection, now)
+            queued = jobs.counts(connection)[State.QUEUED]
+        for dispatcher_id in dead:
+            self._give_back(dispatcher_id, now)
+        self._store.checkpoint_if_large()
+        running = self._pool.size - self._pool.room
+        rate = 0.0 if sample is None else (sample.done + sample.failed) / sample.seconds
+        draining = "draining: " if self._drain_until is not None else ""
+        notify(f"WATCHDOG=1\nSTATUS={draining}{running} running, {queued} queued, {rate:.0f} jobs/s")
+
+    def _sample(self, now: datetime) -> throughput.Sample | None:
+        """Return what the slots counted since the last sample; None if nothing happened."""
+        each = [counts(slot) for slot in self._pool.slots]
+        total = Counts(*map(sum, zip(*each, strict=True)))
+        before, since = self._counted, self._counted_at
+        self._counted, self._counted_at = total, now
+        grown = [after - earlier for after, earlier in zip(total, before, strict=True)]
+        seconds = (now - since).total_seconds()
+        if not any(grown) or seconds <= 0:
+            return None
+        done, failed, partials, busy = grown
+        return throughput.Sample(now, seconds, int(done), int(failed), int(partials), max(0.0, busy))
+
+    def _slots(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "worker": index,
+                "pid": slot.pid,
+                "process_pid": slot.process_pid,
+                "job_id": slot.job_id if slot.serial else None,
+                "attempt": slot.attempt if slot.serial else None,
+                "done": slot.done,
+                "failed": slot.failed,
+                "partials": slot.partials,
+                "busy_seconds": round(counts(slot).busy_seconds, 6),
+            }
+            for index, slot in enumerate(self._pool.slots)
+        ]
+
+    # -- the dead ----------------------------------------------------------------------------------
+
+    def _register(self, now: datetime) -> int:
+        with self._store.write(durable=False) as connection:
+            dead = self._dead(connection, now)
+        for dispatcher_id in dead:
+            self._give_back(dispatcher_id, now)
+        with self._store.write(durable=True) as connection:
+            return dispatchers.register(connection, this_process(), workers=self._pool.size, now=now)
+
+    def _dead(self, connection: Any, now: datetime) -> list[int]:
+        return dispatchers.dead(
+            connection,
+            place=kernel.place(),
+            started_ticks=kernel.started_ticks,
+            lease_seconds=self._settings.lease_seconds,
+            now=now,
+        )
+
+    def _give_back(self, dispatcher_id: int, now: datetime) -> None:
+        """Give the jobs of a dead dispatcher back to the queue, each charged to its `crash_retries`."""
+        lost = Ended(Ending.LOST, error=error(Ending.LOST, f"dispatcher {dispatcher_id} died while it ran"))
+        with self._store.write(durable=True) as connection:
+            if not dispatchers.end(connection, dispatcher_id, now=now):
+                return  # somebody else has found it first
+            held = moves.held(connection, dispatcher_id)
+            store_reports.record(
+                connection, [Report(job_id, number, now, (), lost) for job_id, number in held]
+            )
+        log.warning("dispatcher %d is dead: %d jobs given back", dispatcher_id, len(held))
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def end(self, now: datetime, victims: list[Victim] | None = None) -> None:
+        """Close the entry in the store, and give back whatever is still in hand.
+
+        Args:
+            victims: what was in hand when the Pool broke.  The job whose worker died pays for it; its neighbours
+                go back uncharged.
+        """
+        charged = {(v.ticket.job_id, v.ticket.attempt) for v in victims or () if v.died}
+        lost = Ended(Ending.LOST, error=error(Ending.LOST, "its worker died while it ran"))
+        released = Ended(Ending.RELEASED)
+        with self._store.write(durable=True) as connection:
+            dispatchers.end(connection, self.id, now=now)
+            store_reports.record(
+                connection,
+                [
+                    Report(job_id, number, now, (), lost if (job_id, number) in charged else released)
+                    for job_id, number in moves.held(connection, self.id)
+                ],
+            )
+
+
+def this_process() -> dispatchers.Process:
+    """Return which process this is, so that another dispatcher can tell whether it lives."""
+    pid = os.getpid()
+    return dispatchers.Process(
+        host=socket.gethostname(), place=kernel.place(), pid=pid, started_ticks=kernel.started_ticks(pid) or 0
+    )

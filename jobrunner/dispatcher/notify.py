@@ -1,0 +1,16 @@
+"""Telling systemd how the dispatcher is: sd_notify(3)."""
+
+import os
+import socket
+
+
+def notify(state: str) -> None:
+    """Send lines such as `READY=1` to the service manager; without one, do nothing."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]  # the abstract namespace
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
+        manager.connect(address)
+        manager.sendall(state.encode())

@@ -1,0 +1,70 @@
+"""The slots of the shared Array: throughput, and what runs where, without a lock.
+
+One slot, one writer: a worker writes its own slot, the dispatcher only the three `stop_*` fields.  Each field is
+eight aligned bytes, so nobody reads half of one.
+"""
+
+import ctypes
+import time
+from typing import Final, NamedTuple
+
+from jobrunner.lifecycle import Ending
+
+_ENDINGS: Final = tuple(Ending)
+
+
+class Slot(ctypes.Structure):
+    """What one worker does and has done."""
+
+    _fields_ = (
+        ("pid", ctypes.c_int64),  # 0: not ready yet
+        ("process_pid", ctypes.c_int64),  # the job process, also the id of its process group
+        ("serial", ctypes.c_int64),  # the ticket in hand; 0: idle
+        ("job_id", ctypes.c_int64),
+        ("attempt", ctypes.c_int64),
+        ("since", ctypes.c_double),  # when the ticket came, by time.monotonic
+        ("done", ctypes.c_int64),  # attempts that succeeded
+        ("failed", ctypes.c_int64),  # attempts that ended otherwise
+        ("partials", ctypes.c_int64),
+        ("busy_seconds", ctypes.c_double),  # with tickets that are done
+        ("stop_ending", ctypes.c_int64),
+        ("stop_grace_seconds", ctypes.c_double),
+        ("stop_serial", ctypes.c_int64),  # written last: the ticket that is to stop
+    )
+
+
+class Stop(NamedTuple):
+    """The dispatcher's wish that an attempt ends."""
+
+    ending: Ending
+    grace_seconds: float
+
+
+def request_stop(slot: Slot, stop: Stop) -> None:
+    """Tell the worker to end the ticket that it has in hand."""
+    slot.stop_ending = _ENDINGS.index(stop.ending)
+    slot.stop_grace_seconds = stop.grace_seconds
+    slot.stop_serial = slot.serial
+
+
+def requested_stop(slot: Slot) -> Stop | None:
+    """Return what the dispatcher wishes for the ticket in hand; a wish for an earlier ticket is void."""
+    if slot.stop_serial != slot.serial:
+        return None
+    return Stop(_ENDINGS[slot.stop_ending], slot.stop_grace_seconds)
+
+
+class Counts(NamedTuple):
+    """What workers have counted since they started."""
+
+    done: int
+    failed: int
+    partials: int
+    busy_seconds: float
+
+
+def counts(slot: Slot) -> Counts:
+    """Return the slot's counts; the ticket in hand counts as busy up to now."""
+    since = slot.since
+    in_hand = time.monotonic() - since if slot.serial and since else 0.0
+    return Counts(slot.done, slot.failed, slot.partials, slot.busy_seconds + in_hand)

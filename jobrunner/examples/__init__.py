@@ -1,0 +1,8 @@
+"""Tasks that do real work: read one to learn how to write your own.
+
+With the setting `tasks = jobrunner.examples` all are served: importing a module registers its task.
+"""
+
+from jobrunner.examples import mandelbrot, pi, primes, train_digits, word_count
+
+__all__ = ["mandelbrot", "pi", "primes", "train_digits", "word_count"]
