@@ -21,11 +21,10 @@ def wake(directory: Path) -> None:
     """Ring every bell in `directory`, and never fail: what the caller has committed stays committed."""
     try:
         with _opened(directory) as folder, _datagram_socket() as sender:
-            for name in os.listdir(folder):
-                if name.endswith(SUFFIX):
-                    # Its owner is gone, or its buffer holds rings enough to wake it.
-                    with contextlib.suppress(OSError):
-                        sender.sendto(b"", _address(folder, name))
+            for name in _bells(folder):
+                # Its owner is gone, or its buffer holds rings enough to wake it.
+                with contextlib.suppress(OSError):
+                    sender.sendto(b"", _address(folder, name))
     except FileNotFoundError:
         return  # no dispatcher has ever run here
     except OSError as error:
@@ -81,13 +80,18 @@ def _address(folder: int, name: str) -> str:
     return f"/proc/self/fd/{folder}/{name}"
 
 
+def _bells(folder: int) -> list[str]:
+    return [name for name in os.listdir(folder) if name.endswith(SUFFIX)]
+
+
 def _remove_dead(folder: int, sender: socket.socket) -> None:
     """Remove the bells of dispatchers that were killed: each would cost every submission a call."""
-    for name in os.listdir(folder):
+    for name in _bells(folder):
         try:
-            if name.endswith(SUFFIX) and time.time() - os.stat(name, dir_fd=folder).st_mtime > _DEAD_SECONDS:
+            if time.time() - os.stat(name, dir_fd=folder).st_mtime > _DEAD_SECONDS:
                 sender.sendto(b"", _address(folder, name))
         except ConnectionRefusedError:
-            os.unlink(name, dir_fd=folder)
-        except (BlockingIOError, FileNotFoundError):
-            continue  # it lives and is full; or somebody else has removed it
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=folder)
+        except OSError:
+            continue  # it lives, and its buffer is full; or somebody else has just removed it

@@ -7,7 +7,7 @@ from jobrunner.store.tables import metadata
 
 engine: Engine = context.config.attributes["engine"]
 
-with engine.connect().execution_options(begin="IMMEDIATE", synchronous="FULL") as connection:
+with engine.connect().execution_options(synchronous="FULL") as connection:
     # Batch mode: SQLite alters a table by copying it.
     context.configure(
         connection=connection, target_metadata=metadata, render_as_batch=True, compare_type=True

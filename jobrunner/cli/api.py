@@ -8,9 +8,10 @@ import click
 from jobrunner.api import server
 from jobrunner.cli import logs
 from jobrunner.cli.options import settings, settings_options
+from jobrunner.cli.teaching import Command
 
 
-@click.command
+@click.command(cls=Command)
 @settings_options()
 def api(config: Path | None, **flags: Any) -> None:
     """Run the API alone, in the foreground, until SIGTERM.
@@ -18,7 +19,6 @@ def api(config: Path | None, **flags: Any) -> None:
     It stores jobs and shows them; `jobrunner dispatcher` on the same data directory runs them.  Each
     setting is a flag, or JOBRUNNER_<NAME> in the environment, or a line of jobrunner.toml.
 
-    \b
       jobrunner api --data /var/lib/jobrunner --port 8000
       JOBRUNNER_PORT=8000 jobrunner api
     """

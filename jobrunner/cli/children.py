@@ -15,9 +15,7 @@ def start(
     """Start `command` in a session of its own; when this process dies, it gets a SIGTERM.
 
     A terminal's Ctrl-C and hang-up reach the parent alone.  To be called while there is one thread.
-
-    Args:
-        output: where its standard output and error go; None means where the parent's go.
+    Standard output and error go to `output`; None means where the parent's go.
     """
     parent_pid = os.getpid()
 

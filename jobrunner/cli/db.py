@@ -6,18 +6,18 @@ from typing import Any
 import click
 
 from jobrunner.cli.options import settings, settings_options
+from jobrunner.cli.teaching import Group
 from jobrunner.store import migrations
 from jobrunner.store.engine import Store
 
 
-@click.group
+@click.group(cls=Group)
 def db() -> None:
     """Look after the store's schema.
 
     A new store gets its schema by itself.  After an update of jobrunner, stop it, copy the data directory,
     and upgrade:
 
-    \b
       jobrunner db check
       jobrunner db upgrade
     """
@@ -28,8 +28,7 @@ def db() -> None:
 def upgrade(config: Path | None, **flags: Any) -> None:
     """Bring the schema to what this version needs; create the store if there is none.
 
-    \b
-      jobrunner db upgrade --data /var/lib/jobrunner
+    jobrunner db upgrade --data /var/lib/jobrunner
     """
     store = Store(settings(config, flags).url)
     migrations.upgrade(store)
@@ -41,8 +40,7 @@ def upgrade(config: Path | None, **flags: Any) -> None:
 def check(config: Path | None, **flags: Any) -> None:
     """Say whether the schema is what this version needs; if it is not, the exit status is 1.
 
-    \b
-      jobrunner db check --data /var/lib/jobrunner
+    jobrunner db check --data /var/lib/jobrunner
     """
     store = Store(settings(config, flags).url)
     migrations.check(store)

@@ -8,10 +8,11 @@ import click
 
 from jobrunner.cli import logs
 from jobrunner.cli.options import settings, settings_options
+from jobrunner.cli.teaching import Command
 from jobrunner.dispatcher import daemon
 
 
-@click.command
+@click.command(cls=Command)
 @settings_options()
 def dispatcher(config: Path | None, **flags: Any) -> None:
     """Run the dispatcher alone, in the foreground.
@@ -22,7 +23,6 @@ def dispatcher(config: Path | None, **flags: Any) -> None:
     It ends with a status other than 0 when a process that it depends on dies: what starts it should start
     it again, as `jobrunner serve` does.
 
-    \b
       jobrunner dispatcher --data /var/lib/jobrunner --tasks mypackage.tasks --workers 4
     """
     chosen = settings(config, flags)

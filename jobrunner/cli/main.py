@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import click
 
 import jobrunner
+from jobrunner.cli.teaching import Group
 from jobrunner.errors import JobrunnerError, SettingError
 
 
@@ -41,29 +42,34 @@ class _Failure(click.ClickException):
 
     def __init__(self, error: JobrunnerError) -> None:
         super().__init__(str(error) or (error.__doc__ or type(error).__name__).splitlines()[0])
-        self.exit_code = 2 if isinstance(error, SettingError) else 1
 
 
-class _Commands(click.Group):
+class _WrongSetting(_Failure):
+    exit_code = 2
+
+
+class _Commands(Group):
     """Imports a command when it is called."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+    def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
         module, _, name = _COMMANDS[cmd_name].place.partition(":")
         command: click.Command = getattr(importlib.import_module(f"jobrunner.cli.{module}"), name)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.summary) for name, entry in _COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except SettingError as error:
+            raise _WrongSetting(error) from error
         except JobrunnerError as error:
             raise _Failure(error) from error
 
@@ -77,9 +83,8 @@ class _Commands(click.Group):
 def main() -> None:
     """Run CPU-bound Python functions on all the cores of this machine.
 
-    \b
-      jobrunner demo                    see it work
-      jobrunner serve                   start it, here and now
-      jobrunner tasks                   what can be run
-      jobrunner submit examples.primes n=1000000 --follow
+    jobrunner demo                    see it work
+    jobrunner serve                   start it, here and now
+    jobrunner tasks                   what can be run
+    jobrunner submit examples.primes n=1000000 --follow
     """

@@ -44,19 +44,18 @@ def settings_options(*only: str) -> Callable[[Command], Command]:
 
 def _setting_option(name: str, default: Any, meaning: str, allowed: str) -> Callable[[Command], Command]:
     several = isinstance(default, tuple)
-    shown = ",".join(default) if several else str(default)
-    text = f"{meaning[0].upper()}{meaning[1:]}: {allowed}."
-    if shown and "default:" not in meaning:
-        text += f"  [default: {shown}]"
-    if several:
-        text += "  May be given several times."
-    return click.option(
-        f"--{name.replace('_', '-')}", name, multiple=several, metavar=_metavar(default), help=text
-    )
+    text = f"{meaning[0].upper()}{meaning[1:]} ({allowed})."
+    if "default:" not in meaning:
+        text += f"  [default: {','.join(default) if several else default}]"
+    flag = f"--{name.replace('_', '-')}"
+    return click.option(flag, name, multiple=several, metavar=_metavar(default, allowed), help=text)
 
 
-def _metavar(default: Any) -> str:
-    return {int: "N", float: "SECONDS", Path: "DIR", tuple: "MODULE"}.get(type(default), "TEXT")
+def _metavar(default: Any, allowed: str) -> str:
+    if "size" in allowed:
+        return "SIZE"
+    kinds = {int: "N", float: "SECONDS", Path: "DIR", tuple: "MODULE", str: "TEXT"}
+    return next(word for kind, word in kinds.items() if isinstance(default, kind))
 
 
 def settings(config: Path | None, flags: dict[str, str | Sequence[str] | None]) -> Settings:
@@ -65,5 +64,8 @@ def settings(config: Path | None, flags: dict[str, str | Sequence[str] | None]) 
     Raises:
         SettingError: a value is not allowed.
     """
-    given = {name: ",".join(value) if value and isinstance(value, tuple) else value for name, value in flags.items()}
+    given = {
+        name: ",".join(value) if value and isinstance(value, tuple) else value
+        for name, value in flags.items()
+    }
     return load(given, os.environ, config)

@@ -54,6 +54,13 @@ class Job(TypedDict):
     links: dict[str, str]
 
 
+class JobPage(TypedDict):
+    """Some jobs of a list; `next` is the `after` of the next page, None on the last."""
+
+    items: list[Job]
+    next: str | None
+
+
 class Partial(TypedDict):
     """A value that the task yielded; `seq` grows along the job's history, with gaps."""
 
@@ -78,6 +85,12 @@ class Task(TypedDict):
     doc: str
     params: dict[str, Any]
     options: dict[str, Any]
+
+
+class TaskList(TypedDict):
+    """All tasks."""
+
+    items: list[Task]
 
 
 class SubmitOptions(TypedDict, total=False):

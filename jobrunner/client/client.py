@@ -1,19 +1,19 @@
 """The API's resources as methods."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from http import HTTPMethod, HTTPStatus
+from http import HTTPMethod
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
 from urllib.parse import quote
 
-from jobrunner.client.answers import Job, Partials, SubmitOptions, Task
-from jobrunner.client.errors import BadAnswerError, ProblemError
+from jobrunner.client.answers import Job, JobPage, Partials, SubmitOptions, Task, TaskList
+from jobrunner.client.errors import BadAnswerError
 from jobrunner.client.transport import Query, Transport
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 _MOST_PER_PAGE: Final = 1000  # the API's own limit
 
-_Shape = TypeVar("_Shape", dict[str, Any], list[Any])
+_Shape = TypeVar("_Shape")
 
 
 class Client:
@@ -23,17 +23,20 @@ class Client:
     and `BadAnswerError` if what answers is not jobrunner.
     """
 
-    def __init__(self, url: str = DEFAULT_URL, *, timeout_seconds: float = 30.0) -> None:
+    def __init__(
+        self, url: str = DEFAULT_URL, *, timeout_seconds: float = 30.0, patience_seconds: float = 30.0
+    ) -> None:
         """Connect to nothing yet.
 
         Args:
             url: the API's address.
-            timeout_seconds: for connecting, for each answer, and for all answers of "try again later".
+            timeout_seconds: for connecting, and for each answer.
+            patience_seconds: how long to ask again when the API says "try again later".
 
         Raises:
             SettingError: `url` is not an address.
         """
-        self._transport = Transport(url, timeout_seconds)
+        self._transport = Transport(url, timeout_seconds, patience_seconds)
 
     @property
     def url(self) -> str:
@@ -56,12 +59,11 @@ class Client:
         self, task: str, params: Mapping[str, Any] | None = None, **options: Unpack[SubmitOptions]
     ) -> Job:
         """Submit a job; return it as it was stored."""
-        body = {"task": task, "params": dict(params or {}), **options}
-        return Job(**self._post("/jobs", body))  # type: ignore[typeddict-item]
+        return self._post("/jobs", {"task": task, "params": dict(params or {}), **options})
 
     def job(self, job_id: int) -> Job:
         """Return the job as it stands."""
-        return Job(**self._get(f"/jobs/{job_id}", dict))  # type: ignore[typeddict-item]
+        return self._get(f"/jobs/{job_id}", Job)
 
     def jobs(
         self,
@@ -73,13 +75,12 @@ class Client:
         limit: int = 50,
     ) -> Iterator[Job]:
         """Yield at most `limit` jobs, newest first; asks for a page when it is needed."""
-        query: list[tuple[str, str | int]] = [("state", state) for state in states]
-        query += [(name, value) for name, value in (("task", task), ("queue", queue)) if value is not None]
+        query = [*_given(task=task, queue=queue), *(("state", state) for state in states)]
         query += [("label", f"{key}:{value}") for key, value in (labels or {}).items()]
-        after: list[tuple[str, str]] = []
+        after: Query = ()
         while limit > 0:
-            page = self._get("/jobs", dict, [*query, ("limit", min(limit, _MOST_PER_PAGE)), *after])
-            yield from (Job(**item) for item in page["items"])
+            page = self._get("/jobs", JobPage, [*query, ("limit", min(limit, _MOST_PER_PAGE)), *after])
+            yield from page["items"]
             if page["next"] is None:
                 return
             limit -= len(page["items"])
@@ -87,61 +88,56 @@ class Client:
 
     def partials(self, job_id: int, after: int = 0, limit: int = 1000) -> Partials:
         """Return at most `limit` partial results with a `seq` greater than `after`."""
-        query = [("after", after), ("limit", limit)]
-        return Partials(**self._get(f"/jobs/{job_id}/partials", dict, query))  # type: ignore[typeddict-item]
+        return self._get(f"/jobs/{job_id}/partials", Partials, _given(after=after, limit=limit))
 
     def log(self, job_id: int, *, tail: int | None = None, attempt: int | None = None) -> str:
-        """Return what the job printed.
-
-        Args:
-            tail: only that many of its last lines.
-            attempt: of this attempt; None means the last one.
-        """
-        query = [(name, value) for name, value in (("tail", tail), ("attempt", attempt)) if value is not None]
-        return self._transport.call(HTTPMethod.GET, f"/jobs/{job_id}/log", query).body.decode(errors="replace")
+        """Return what the job printed in its last attempt, or in `attempt`; if given, its last `tail` lines."""
+        query = _given(tail=tail, attempt=attempt)
+        answer = self._transport.call(HTTPMethod.GET, f"/jobs/{job_id}/log", query)
+        return answer.body.decode(errors="replace")
 
     def cancel(self, job_id: int, *, grace_seconds: float | None = None) -> Job:
         """Ask for the job's end; return it as it stands: cancelled, or running and about to be stopped.
 
-        Args:
-            grace_seconds: between SIGTERM and SIGKILL; None leaves it to the server.
+        From SIGTERM to SIGKILL it gets `grace_seconds`; None leaves that to the server.
         """
-        body = {} if grace_seconds is None else {"grace_seconds": grace_seconds}
-        return Job(**self._post(f"/jobs/{job_id}/cancel", body))  # type: ignore[typeddict-item]
+        return self._post(f"/jobs/{job_id}/cancel", dict(_given(grace_seconds=grace_seconds)))
 
     def retry(self, job_id: int) -> Job:
         """Queue a failed or cancelled job again."""
-        return Job(**self._post(f"/jobs/{job_id}/retry", {}))  # type: ignore[typeddict-item]
+        return self._post(f"/jobs/{job_id}/retry", {})
 
     def tasks(self) -> list[Task]:
         """Return every task that can be submitted."""
-        return [Task(**item) for item in self._get("/tasks", dict)["items"]]
+        return self._get("/tasks", TaskList)["items"]
 
     def task(self, name: str) -> Task:
         """Return one task."""
-        return Task(**self._get(f"/tasks/{quote(name, safe='')}", dict))  # type: ignore[typeddict-item]
+        return self._get(f"/tasks/{quote(name, safe='')}", Task)
 
     def stats(self) -> dict[str, Any]:
         """Return counts, rates, and what each worker does."""
-        return self._get("/stats", dict)
+        return self._get("/stats", Stats)
 
-    def readiness(self) -> dict[str, Any]:
-        """Return the API's checks of itself and of what it needs, also if some of them fail."""
-        try:
-            return self._get("/readyz", dict)
-        except ProblemError as problem:
-            if problem.status != HTTPStatus.SERVICE_UNAVAILABLE:
-                raise
-            raise
+    def ensure_ready(self) -> None:
+        """Raise `ProblemError`, which says what is missing, unless API, store and a dispatcher are ready."""
+        self._transport.call(HTTPMethod.GET, "/readyz")
 
     def _get(self, path: str, shape: type[_Shape], query: Query = ()) -> _Shape:
-        return _shaped(self._transport.call(HTTPMethod.GET, path, query).json(), shape)
+        return _checked(self._transport.call(HTTPMethod.GET, path, query).json(), shape)
 
-    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        return _shaped(self._transport.call(HTTPMethod.POST, path, body=body).json(), dict)
+    def _post(self, path: str, body: Mapping[str, Any]) -> Job:
+        return _checked(self._transport.call(HTTPMethod.POST, path, body=body).json(), Job)
 
 
-def _shaped(value: Any, shape: type[_Shape]) -> _Shape:
-    if not isinstance(value, shape):
-        raise BadAnswerError(f"the answer is not what jobrunner would say: {str(value)[:60]}")
-    return value
+def _given(**named: Any) -> list[tuple[str, Any]]:
+    return [(name, value) for name, value in named.items() if value is not None]
+
+
+def _checked(value: Any, shape: type[_Shape]) -> _Shape:
+    """Return `value` as the TypedDict that it is said to be; only its keys are looked at."""
+    required: frozenset[str] = shape.__required_keys__  # type: ignore[attr-defined]
+    missing = required - value.keys() if isinstance(value, dict) else required
+    if missing:
+        raise BadAnswerError(f"the answer lacks {', '.join(sorted(missing))}: is it jobrunner's?")
+    return value  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Following a job by asking again and again: often while something happens, less while nothing does."""
+"""Following a job by looking again and again: often while something happens, less while nothing does."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -11,30 +11,70 @@ from jobrunner.lifecycle import FINAL
 
 FIRST_REST_SECONDS: Final = 0.05
 LONGEST_REST_SECONDS: Final = 0.5
+PATIENCE_SECONDS: Final = 30.0  #: for an API that is away: it may be about to be started again
 _REST_GROWTH: Final = 1.5
+_PAGE: Final = 1000
 
 
 class News(NamedTuple):
-    """What a look found: the job, and the partial results that came since the look before."""
+    """What a look found: the job, and partial results that no look before it has found.
+
+    Attributes:
+        is_last: nothing more will come, unless somebody asks for a retry.
+    """
 
     job: Job
     partials: list[Partial]
-
-    @property
-    def is_last(self) -> bool:
-        """Whether nothing more will come, unless somebody asks for a retry."""
-        return self.job["state"] in FINAL
+    is_last: bool
 
 
 class Follower:
-    """Looks at one job; each partial result is seen once."""
+    """Looks at one job; each of its partial results is found once."""
 
-    def __init__(self, client: Client, job: Job) -> None:
+    def __init__(self, client: Client, job_id: int) -> None:
         self._client = client
-        self._job = job
+        self._job_id = job_id
+        self._seen: tuple[int, str | None] | None = None
+        self._seen_partials = 0
         self._after = 0
 
     def look(self) -> News | None:
-        """Return what is new; None if nothing is."""
-        first = self._after == 0
-        ...
+        """Return what is new, at most 1000 partial results at a time; None if nothing is."""
+        job = self._client.job(self._job_id)  # first: what a final job has yielded is all there
+        seen = (job["version"], job["reason"])
+        behind = job["partials"] > self._seen_partials
+        if seen == self._seen and not behind:
+            return None
+        partials = self._client.partials(self._job_id, self._after, _PAGE)["items"] if behind else []
+        if partials:
+            self._after = partials[-1]["seq"]
+            self._seen_partials += len(partials)
+        self._seen = seen
+        return News(job, partials, job["state"] in FINAL and self._seen_partials >= job["partials"])
+
+
+def follow(follower: Follower, rest: Callable[[float], None] = time.sleep) -> Iterator[News]:
+    """Yield what is new until the job is final.
+
+    Raises:
+        UnreachableError: the API has been away for longer than `PATIENCE_SECONDS`.
+    """
+    rest_seconds = FIRST_REST_SECONDS
+    away_since: float | None = None
+    while True:
+        try:
+            news = follower.look()
+            away_since = None
+        except UnreachableError:
+            news = None
+            away_since = away_since or time.monotonic()
+            if time.monotonic() - away_since > PATIENCE_SECONDS:
+                raise
+        if news is None:
+            rest_seconds = min(rest_seconds * _REST_GROWTH, LONGEST_REST_SECONDS)
+        else:
+            yield news
+            if news.is_last:
+                return
+            rest_seconds = FIRST_REST_SECONDS
+        rest(rest_seconds)

@@ -39,11 +39,12 @@ class Answer(NamedTuple):
 class Transport:
     """Requests to one address.  Not to be shared by threads."""
 
-    def __init__(self, url: str, timeout_seconds: float) -> None:
+    def __init__(self, url: str, timeout_seconds: float, patience_seconds: float) -> None:
         parts = _split(url)
         self.url = parts.geturl()
         self._base = parts.path
         self._timeout_seconds = timeout_seconds
+        self._patience_seconds = patience_seconds
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._connection = kind(parts.hostname or "", parts.port, timeout=timeout_seconds)
 
@@ -54,21 +55,21 @@ class Transport:
     def call(self, method: HTTPMethod, path: str, query: Query = (), body: Any = None) -> Answer:
         """Send a request and return its answer.
 
-        A GET that meets a 503 with `Retry-After` is sent again, as long as that fits into the time-out.
+        A GET that meets a 503 with `Retry-After` is sent again, as long as patience lasts.
 
         Raises:
             ProblemError: the API answered with a problem.
             UnreachableError: there was no answer.
             BadAnswerError: the answer is not HTTP.
         """
-        give_up_at = time.monotonic() + self._timeout_seconds
+        give_up_at = time.monotonic() + self._patience_seconds
         target = f"{self._base}{path}" + (f"?{urlencode(query)}" if query else "")
         while True:
             answer = self._exchange(method, target, body)
             if answer.status < HTTPStatus.BAD_REQUEST:
                 return answer
             rest_seconds = _retry_after_seconds(answer) if method is HTTPMethod.GET else None
-            if rest_seconds is None or time.monotonic() + rest_seconds > give_up_at:
+            if rest_seconds is None or time.monotonic() + rest_seconds >= give_up_at:
                 raise _problem(answer)
             time.sleep(rest_seconds)
 
@@ -120,7 +121,9 @@ class Transport:
         if isinstance(error, TimeoutError):
             return f"{self.url} did not answer within {self._timeout_seconds:g} s"
         if isinstance(error, ConnectionError) and method is not HTTPMethod.GET:
-            return f"{self.url} closed the connection before it answered: whether it did what was asked is open"
+            return (
+                f"{self.url} closed the connection before it answered: whether it did what was asked is open"
+            )
         return f"{self.url} cannot be reached: {error}"
 
 

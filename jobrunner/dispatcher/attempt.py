@@ -11,22 +11,18 @@ from jobrunner.clock import utc_now
 from jobrunner.dispatcher.handle import Death, Handle, kill_children
 from jobrunner.dispatcher.joblog import JobLog
 from jobrunner.dispatcher.lines import Kind
+from jobrunner.dispatcher.outbox import Outbox
 from jobrunner.dispatcher.slots import Slot, Stop, requested_stop
 from jobrunner.dispatcher.tickets import Limits, Ticket
 from jobrunner.lifecycle import Ending
 from jobrunner.reports import Ended, EventKind, Report, error
 
 TICK_SECONDS: Final = 0.05  #: how often a running attempt is looked at: stop, timeout, memory
-FLUSH_SECONDS: Final = 0.01  #: what was said travels on after this at the latest
 DEAF_SECONDS: Final = 1.0  #: a process that closed its Pipe has this long to die by itself
 LOG_EVENT_CHARACTERS: Final = 60_000  #: a log travels in pieces of at most this
 
 _SAID: Final = {Kind.PARTIAL.value: EventKind.PARTIAL, Kind.PROGRESS.value: EventKind.PROGRESS}
 _LAST: Final = {Kind.RESULT.value, Kind.ERROR.value}
-
-
-class OrphanedError(Exception):
-    """The dispatcher is gone: nobody will hear how the attempt ends."""
 
 
 class Attempt:
@@ -43,56 +39,50 @@ class Attempt:
         worker: int,
         slot: Slot,
         limits: Limits,
-        send: Callable[[Report], None],
-        is_orphan: Callable[[], bool],
+        outbox: Outbox,
+        on_tick: Callable[[], None],
     ) -> None:
         self._ticket = ticket
         self._process = process
         self._worker = worker
         self._slot = slot
-        self._send = send
-        self._is_orphan = is_orphan
+        self._outbox = outbox
+        self._on_tick = on_tick
         self._log = JobLog(limits.max_log_bytes)
         self._grace_seconds = limits.grace_seconds
-        self._said: list[tuple[EventKind, str]] = []
         self._usage: dict[str, Any] = {}
         self._last: bytes | None = None  # the line that ends the attempt
         self._dead = False
         self._deaf = False
         self._stop: Stop | None = None
         self._peak_bytes = 0
-        self._flushed = 0.0  # these four by time.monotonic
         self._started = time.monotonic()
         self._next_tick = self._started + TICK_SECONDS
         self._kill_at = float("inf")
         self.survived = True
 
-    def run(self) -> Report:
-        """Hand the ticket over and follow it to its end; send what is said, return the last report.
-
-        Raises:
-            OrphanedError: the dispatcher is gone; the job process still runs.
-        """
+    def run(self) -> Ended:
+        """Hand the ticket over and follow it to its end; what it says goes into the outbox."""
         self._process.read_output()  # printed by something that an earlier job left running: nobody's log
         self._process.send(_line(self._ticket))
         while self._last is None and not self._dead:
             self._hear()
             now = time.monotonic()
+            if now >= self._outbox.due_at:
+                self._outbox.flush()
             if now >= self._next_tick:
                 self._next_tick = now + TICK_SECONDS
                 self._tick(now)
-            if self._said and now - self._flushed >= FLUSH_SECONDS:
-                self._flush(now)
-        return self._report(self._ended())
+        ended = self._ended()
+        self._outbox.add(self._report((), ended))
+        return ended
 
     # -- hearing -------------------------------------------------------------------------------
 
     def _hear(self) -> None:
         """Wait for the job process to say, print or be something; take it in."""
         now = time.monotonic()
-        until = min(self._next_tick, self._kill_at)
-        if self._said:
-            until = min(until, self._flushed + FLUSH_SECONDS)
+        until = min(self._next_tick, self._kill_at, self._outbox.due_at)
         for key, _ in self._process.selector.select(max(0.0, until - now)):
             if key.data == "pipe":
                 self._read_lines()
@@ -111,16 +101,19 @@ class Attempt:
             self._deaf = True
             self._kill_at = min(self._kill_at, time.monotonic() + DEAF_SECONDS)
             return
+        said: list[tuple[EventKind, str]] = []
         for line in lines:
             letter = line[:1]
             if letter in _SAID:
-                self._said.append((_SAID[letter], line[1:].decode("ascii")))
+                said.append((_SAID[letter], line[1:].decode("ascii")))
                 if letter == Kind.PARTIAL.value:
                     self._slot.partials += 1
             elif letter == Kind.USAGE.value:
                 self._usage = json.loads(line[1:])
             elif letter in _LAST:
                 self._last = line
+        if said:
+            self._outbox.add(self._report(tuple(said)))
 
     def _read_output(self) -> None:
         if not self._take_log():  # closed: it would be ready for ever
@@ -135,7 +128,8 @@ class Attempt:
 
     def _keep_log(self, text: str) -> None:
         for start in range(0, len(text), LOG_EVENT_CHARACTERS):
-            self._said.append((EventKind.LOG, text[start : start + LOG_EVENT_CHARACTERS]))
+            piece = (EventKind.LOG, text[start : start + LOG_EVENT_CHARACTERS])
+            self._outbox.add(self._report((piece,)))
 
     def _read_what_is_left(self) -> None:
         """Take in what a process that is dead by now had said before."""
@@ -148,8 +142,7 @@ class Attempt:
     # -- looking -------------------------------------------------------------------------------
 
     def _tick(self, now: float) -> None:
-        if self._is_orphan():
-            raise OrphanedError
+        self._on_tick()
         if now >= self._kill_at:
             self._process.signal_group(signal.SIGKILL)
             return
@@ -182,12 +175,7 @@ class Attempt:
 
     # -- telling -------------------------------------------------------------------------------
 
-    def _flush(self, now: float) -> None:
-        self._flushed = now
-        self._send(self._report())
-
-    def _report(self, ended: Ended | None = None) -> Report:
-        said, self._said = tuple(self._said), []
+    def _report(self, said: tuple[tuple[EventKind, str], ...], ended: Ended | None = None) -> Report:
         return Report(self._ticket.job_id, self._ticket.attempt, utc_now(), said, ended)
 
     def _ended(self) -> Ended:
@@ -200,11 +188,13 @@ class Attempt:
         self._keep_log(self._log.finish())
         if death is not None:
             return self._ended_by_death(death)
-        self._process.cpu_seconds += self._usage["cpu_seconds"]
-        return self._ended_by_word(self._usage["cpu_seconds"], self._peak(self._usage["peak_memory_bytes"]))
-
-    def _peak(self, told: int) -> int:
-        return max(told, self._peak_bytes)
+        cpu_seconds, peak = (
+            self._usage["cpu_seconds"],
+            max(self._usage["peak_memory_bytes"], self._peak_bytes),
+        )
+        self._process.cpu_seconds += cpu_seconds
+        self._process.peak_bytes = max(self._process.peak_bytes, peak)
+        return self._ended_by_word(cpu_seconds, peak)
 
     def _ended_by_word(self, cpu_seconds: float, peak_bytes: int) -> Ended:
         """Return what the attempt's last line says."""
@@ -218,7 +208,9 @@ class Attempt:
         return Ended(ending, error=told, worker=self._worker, **used)
 
     def _ended_by_death(self, death: Death) -> Ended:
-        peak = self._peak(death.peak_memory_bytes if self._process.jobs == 1 else 0)
+        # The peak of the whole process is this attempt's only if it is above those of the jobs before.
+        higher = death.peak_memory_bytes > self._process.peak_bytes
+        peak = max(self._peak_bytes, death.peak_memory_bytes if higher else 0)
         cpu_seconds = max(0.0, death.cpu_seconds - self._process.cpu_seconds)
         if self._stop is None and self._last is not None:
             return self._ended_by_word(cpu_seconds, peak)  # it answered, and died then

@@ -33,6 +33,7 @@ class Handle:
         self.code = code
         self.jobs = 0  #: that it was given
         self.cpu_seconds = 0.0  #: that its jobs have told of
+        self.peak_bytes = 0  #: the highest peak that its jobs have told of
         ours, theirs = Pipe()
         output, printed = os.pipe()
         try:

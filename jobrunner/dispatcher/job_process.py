@@ -50,23 +50,25 @@ class JobProcess:
         self._speaking = threading.Lock()  # a task may call progress() from its own threads
         self._home = os.getcwd()  # noqa: PTH109 - only to be gone back to
         self._errors: dict[str, str] = {}
+        self._meter = _Meter()
 
-    def say(self, kind: Kind, text: str) -> None:
-        """Send one line."""
+    def say(self, *said: tuple[Kind, str]) -> None:
+        """Send one line for each of `said`, together: a trip costs more than a word."""
+        data = b"".join([kind.value + text.encode("ascii") + b"\n" for kind, text in said])
         with self._speaking:
-            lines.write(self._fd, kind.value + text.encode("ascii") + b"\n")
+            lines.write(self._fd, data)
 
     def load(self, modules: list[str]) -> None:
         """Import the task modules, and say hello with what they hold."""
         refused = None
         try:
             for module in modules:
-                self.say(Kind.IMPORTING, json.dumps(module))
+                self.say((Kind.IMPORTING, json.dumps(module)))
                 self._errors |= {name: error for name, error in loading.load([module]) if error is not None}
         except DuplicateTaskError as error:
             refused = str(error)
         hello = {"tasks": loading.catalogue(), "errors": self._errors, "refused": refused}
-        self.say(Kind.HELLO, json.dumps(hello))
+        self.say((Kind.HELLO, json.dumps(hello)))
 
     def serve(self) -> None:
         """Run what comes until the worker hangs up."""
@@ -82,7 +84,7 @@ class JobProcess:
         signal.signal(signal.SIGTERM, _on_sigterm)  # a task may have put its own in place
         job = context.CurrentJob(ticket["id"], ticket["attempt"], self._tell_progress)
         context.enter(job)
-        meter = _Meter()
+        self._meter.start()
         try:
             kind, text = Kind.RESULT, self._call(ticket["task"], ticket["params"])
         except Stopped:
@@ -94,8 +96,7 @@ class JobProcess:
         context.enter(context.CurrentJob())
         job.flush()
         self._tidy()
-        self.say(Kind.USAGE, meter.read())
-        self.say(kind, text)
+        self.say((Kind.USAGE, self._meter.read()), (kind, text))
 
     def _call(self, name: str, params: dict[str, Any]) -> str:
         task = REGISTRY.get(name)
@@ -114,11 +115,13 @@ class JobProcess:
             except StopIteration as end:
                 return end.value
             name = f"partial result {count}"
-            self.say(Kind.PARTIAL, _within(to_json(value, name), self._max_partial_bytes, "partial"))
+            text = _within(to_json(value, name), self._max_partial_bytes, "partial")
+            self.say((Kind.PARTIAL, text))
             count += 1
 
     def _tell_progress(self, done: float, total: float | None, message: str | None) -> None:
-        self.say(Kind.PROGRESS, to_json({"done": done, "total": total, "message": message}, "progress"))
+        told = to_json({"done": done, "total": total, "message": message}, "progress")
+        self.say((Kind.PROGRESS, told))
 
     def _tidy(self) -> None:
         """Have all that was printed on its way before the last line, and leave no trace for the next job."""
@@ -138,24 +141,24 @@ class _Meter:
     """What an attempt uses, read off the process that it shares with others."""
 
     def __init__(self) -> None:
-        self._cpu_seconds = _cpu_seconds()
-        self._peak_bytes = _peak_bytes()
+        self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        self.start()
+
+    def start(self) -> None:
+        self._cpu_before, self._peak_before = self._used()
 
     def read(self) -> str:
+        cpu_seconds, peak = self._used()
         # The process's own peak may be an earlier job's: then what is resident now is the better figure.
-        peak = _peak_bytes()
-        if peak <= self._peak_bytes:
-            peak = kernel.resident_bytes(os.getpid())
-        return json.dumps({"cpu_seconds": _cpu_seconds() - self._cpu_seconds, "peak_memory_bytes": peak})
+        if peak <= self._peak_before:
+            peak = int(os.pread(self._statm, 200, 0).split()[1]) * resource.getpagesize()
+        return f'{{"cpu_seconds":{cpu_seconds - self._cpu_before:.6f},"peak_memory_bytes":{peak}}}'
 
-
-def _cpu_seconds() -> float:
-    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(one.ru_utime + one.ru_stime for one in used)
-
-
-def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts it in KiB
+    def _used(self) -> tuple[float, int]:
+        own = resource.getrusage(resource.RUSAGE_SELF)
+        others = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu_seconds = own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime
+        return cpu_seconds, own.ru_maxrss * 1024  # Linux counts it in KiB
 
 
 def _within(text: str, limit: int, what: str) -> str:

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from jobrunner import kernel
+from jobrunner.dispatcher.bundles import Packer
 from jobrunner.dispatcher.catalogue import Catalogue
 from jobrunner.dispatcher.notify import notify
 from jobrunner.dispatcher.pool import Victim, WorkerPool
@@ -39,6 +40,7 @@ class Dispatcher:
         self._store = store
         self._pool = pool
         self._settings = settings
+        self._packer = Packer()
         self._serials = itertools.count(1)
         self._next_beat = now
         self._counted = Counts(0, 0, 0, 0.0)
@@ -72,14 +74,15 @@ class Dispatcher:
     @property
     def is_drained(self) -> bool:
         """Whether it was told to drain, and nothing runs any more."""
-        return self._drain_until is not None and self._pool.room == self._pool.size
+        return self._drain_until is not None and self._pool.free == self._pool.size
 
     # -- the loop --------------------------------------------------------------------------------
 
     def step(self, now: datetime) -> float:
         """Do what can be done now; return for how many seconds to rest."""
         self._pool.check()
-        self._pool.ended()
+        for ticket, seconds in self._pool.ended():
+            self._packer.learn(ticket.task, seconds)
         if now >= self._next_beat:
             self._beat(now)
         self._stop_what_must_stop(now)
@@ -89,12 +92,20 @@ class Dispatcher:
     def _start_what_is_due(self, now: datetime) -> None:
         # Committed as running before it runs: a crash in between loses a moment, never a job, for its lease
         # is found at the next start.
-        if self._drain_until is not None or not self._pool.room or not self._task_names:
+        free = self._pool.free
+        if self._drain_until is not None or not free or not self._task_names:
             return
         with self._store.write(durable=False) as connection:
-            claimed = moves.claim(connection, self.id, tasks=self._task_names, room=self._pool.room, now=now)
-        for one in claimed:
-            self._pool.start(self._ticket(one))
+            claimed = moves.claim(
+                connection,
+                self.id,
+                tasks=self._task_names,
+                limit=self._packer.limit(free),
+                choose=lambda ready: sum(map(len, self._packer.pack(ready, free))),
+                now=now,
+            )
+        for bundle in self._packer.pack(claimed, free):
+            self._pool.start([self._ticket(one) for one in bundle])
 
     def _ticket(self, one: moves.Claimed) -> Ticket:
         return Ticket(
@@ -126,7 +137,7 @@ class Dispatcher:
         until = self._next_beat
         if self._drain_until is not None:
             until = min(until, max(self._drain_until, now + timedelta(seconds=0.05)))
-        elif self._pool.room:
+        elif self._pool.free:
             with self._store.read() as connection:
                 due_at = moves.next_due_at(connection)
             until = min(until, due_at or until)
@@ -149,7 +160,7 @@ class Dispatcher:
         for dispatcher_id in dead:
             self._give_back(dispatcher_id, now)
         self._store.checkpoint_if_large()
-        running = self._pool.size - self._pool.room
+        running = self._pool.size - self._pool.free
         rate = 0.0 if sample is None else (sample.done + sample.failed) / sample.seconds
         draining = "draining: " if self._drain_until is not None else ""
         notify(f"WATCHDOG=1\nSTATUS={draining}{running} running, {queued} queued, {rate:.0f} jobs/s")

@@ -1,6 +1,6 @@
 """The Pool of workers with what ties them together: the Queue, the result writer, the Array.
 
-The dispatcher speaks to it through few words: `room`, `start` a ticket, `stop` one, `ended`.  If one of its
+The dispatcher speaks to it through few words: `free`, `start` a bundle, `stop` a ticket, `ended`.  If one of its
 processes dies, a lock that it held may stay taken for ever, so nothing here is mended: `check` raises, and the
 dispatcher gives back what ran, ends, and is started again.
 """
@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -53,8 +53,8 @@ class WorkerPool:
         self._pool = context.Pool(
             size, worker.initialize, (self.slots, context.Value("i", 0), self._queue, limits, code)
         )
-        self._in_hand: dict[int, Ticket] = {}
-        self._ended: deque[int] = deque()  # filled by the Pool's own thread
+        self._bundles: dict[int, Sequence[Ticket]] = {}  # by the serial of their first ticket
+        self._ended: deque[tuple[int, list[float]]] = deque()  # filled by the Pool's own thread
         self._failure: BaseException | None = None
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._deaths = selectors.DefaultSelector()
@@ -79,20 +79,21 @@ class WorkerPool:
     # -- the words ------------------------------------------------------------------------------
 
     @property
-    def room(self) -> int:
-        """How many more tickets could start now."""
-        return self.size - len(self._in_hand)
+    def free(self) -> int:
+        """How many workers have nothing to do."""
+        return self.size - len(self._bundles)
 
     @property
     def in_hand(self) -> list[Ticket]:
         """The tickets that were started and have not ended."""
-        return list(self._in_hand.values())
+        return [ticket for bundle in self._bundles.values() for ticket in bundle]
 
-    def start(self, ticket: Ticket) -> None:
-        """Hand a ticket to a free worker."""
-        self._in_hand[ticket.serial] = ticket
+    def start(self, bundle: Sequence[Ticket]) -> None:
+        """Hand tickets to a free worker, which runs them one after another."""
+        number = bundle[0].serial
+        self._bundles[number] = bundle
         self._pool.apply_async(
-            worker.run, (ticket,), callback=self._note(ticket.serial), error_callback=self._note_failure
+            worker.run, (bundle,), callback=self._note(number), error_callback=self._note_failure
         )
 
     def stop(self, ticket: Ticket, stop: Stop) -> None:
@@ -101,15 +102,20 @@ class WorkerPool:
             if slot.serial == ticket.serial and slot.stop_serial != ticket.serial:
                 request_stop(slot, stop)
 
-    def ended(self) -> int:
-        """Forget the tickets that have ended, return how many; their reports are in the Queue."""
+    def ended(self) -> list[tuple[Ticket, float]]:
+        """Forget the bundles that have ended; return the tickets that were run and the seconds each took.
+
+        Their reports are in the Queue.
+        """
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._bell)
-        number = 0
+        run: list[tuple[Ticket, float]] = []
         while self._ended:
-            self._in_hand.pop(self._ended.popleft())
-            number += 1
-        return number
+            number, seconds = self._ended.popleft()
+            run += zip(
+                self._bundles.pop(number), seconds, strict=False
+            )  # a worker may give the last ones back
+        return run
 
     def check(self) -> None:
         """Raise PoolBrokenError if a process of the Pool has died."""
@@ -124,9 +130,9 @@ class WorkerPool:
         """Two descriptors: one is readable when a ticket has ended, the other when a process died."""
         return self._bell, self._deaths.fileno()  # the second is that of epoll itself
 
-    def _note(self, serial: int) -> Callable[[None], None]:
-        def note(_: None) -> None:  # in the Pool's own thread
-            self._ended.append(serial)
+    def _note(self, number: int) -> Callable[[list[float]], None]:
+        def note(seconds: list[float]) -> None:  # in the Pool's own thread
+            self._ended.append((number, seconds))
             os.eventfd_write(self._bell, 1)
 
         return note
@@ -152,7 +158,7 @@ class WorkerPool:
         """
         dead = {key.data for key, _ in self._deaths.select(0)}
         holders = {slot.serial: f"worker {index}" for index, slot in enumerate(self.slots)}
-        victims = [Victim(ticket, holders.get(ticket.serial) in dead) for ticket in self._in_hand.values()]
+        victims = [Victim(ticket, holders.get(ticket.serial) in dead) for ticket in self.in_hand]
         for slot in self.slots:
             for kill, pid in ((os.kill, slot.pid), (os.killpg, slot.process_pid)):
                 if pid:

@@ -6,37 +6,63 @@ It never runs user code: a process that dies while it holds a shared lock takes 
 import os
 import signal
 import time
+from collections import deque
+from collections.abc import Sequence
 from multiprocessing.queues import Queue
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.util import Finalize
 from typing import Any
 
 from jobrunner import kernel
-from jobrunner.dispatcher.attempt import Attempt, OrphanedError
+from jobrunner.clock import utc_now
+from jobrunner.dispatcher.attempt import Attempt
 from jobrunner.dispatcher.handle import Handle, kill_children
 from jobrunner.dispatcher.orphan import is_orphan
+from jobrunner.dispatcher.outbox import Outbox
 from jobrunner.dispatcher.slots import Slot
 from jobrunner.dispatcher.tickets import Code, Limits, Ticket
 from jobrunner.lifecycle import Ending
-from jobrunner.reports import Report
+from jobrunner.reports import Ended, Report
 
 
 class Worker:
     """One process of the Pool, with its slot and its job process."""
 
-    def __init__(self, index: int, slot: Slot, queue: "Queue[Report]", limits: Limits, code: Code) -> None:
+    def __init__(
+        self, index: int, slot: Slot, queue: "Queue[list[Report]]", limits: Limits, code: Code
+    ) -> None:
         self._index = index
         self._slot = slot
-        self._queue = queue
+        self._outbox = Outbox(queue.put)
+        self._waiting: deque[Ticket] = deque()  # the rest of the bundle
         self._limits = limits
         self._process = self._new_process(code)
         slot.pid = os.getpid()  # written last: now the worker is ready
 
-    def run(self, ticket: Ticket) -> None:
-        """Run one attempt; its last report is in the Queue when this returns."""
+    def run(self, bundle: Sequence[Ticket]) -> list[float]:
+        """Run the tickets one after another; return how many seconds each took that was run.
+
+        Their reports are in the Queue when this returns.
+        """
+        seconds: list[float] = []
+        self._waiting = deque(bundle)
+        while self._waiting:
+            started = time.monotonic()
+            self._run_one(self._waiting.popleft(), started)
+            seconds.append(time.monotonic() - started)
+            if self._waiting and time.monotonic() >= self._outbox.due_at:
+                self._outbox.flush()
+        self._outbox.flush()
+        return seconds
+
+    def _run_one(self, ticket: Ticket, started: float) -> None:
         slot = self._slot
-        slot.job_id, slot.attempt, slot.since = ticket.job_id, ticket.attempt, time.monotonic()
-        slot.serial = ticket.serial
+        slot.job_id, slot.attempt, slot.since, slot.serial = (
+            ticket.job_id,
+            ticket.attempt,
+            started,
+            ticket.serial,
+        )
         process = self._process_for(ticket)
         process.jobs += 1
         attempt = Attempt(
@@ -45,19 +71,30 @@ class Worker:
             worker=self._index,
             slot=slot,
             limits=self._limits,
-            send=self._queue.put,
-            is_orphan=is_orphan,
+            outbox=self._outbox,
+            on_tick=self._tick,
         )
-        try:
-            report = attempt.run()
-        except OrphanedError:
-            self.end()
-            os._exit(1)  # not through the Queue's feeder thread: nobody reads any more
-        self._queue.put(report)
-        self._count(report)
+        ended = attempt.run()
+        if ended.ending is Ending.SUCCEEDED:
+            slot.done += 1
+        else:
+            slot.failed += 1
+        slot.busy_seconds += time.monotonic() - started
+        slot.serial = 0
         if not attempt.survived:
             process.close()
             self._process = self._new_process(ticket.code)
+
+    def _tick(self) -> None:
+        """Look around while a ticket runs: is the dispatcher there, does anybody wait behind this ticket?"""
+        if is_orphan():
+            self.end()
+            os._exit(1)  # not through the Queue's feeder thread: nobody reads any more
+        while self._waiting:
+            # This ticket takes longer than its bundle was meant to: others may have room for the rest.
+            ticket = self._waiting.popleft()
+            released = Ended(Ending.RELEASED, worker=self._index)
+            self._outbox.add(Report(ticket.job_id, ticket.attempt, utc_now(), (), released))
 
     def _process_for(self, ticket: Ticket) -> Handle:
         """Return the warm job process, or a new one where the old one has had its time."""
@@ -76,15 +113,6 @@ class Worker:
         self._slot.process_pid = process.pid
         return process
 
-    def _count(self, report: Report) -> None:
-        slot = self._slot
-        if report.ended is not None and report.ended.ending is Ending.SUCCEEDED:
-            slot.done += 1
-        else:
-            slot.failed += 1
-        slot.busy_seconds += time.monotonic() - slot.since
-        slot.serial = 0
-
     def end(self) -> None:
         """Take the job process along, and whatever it has left running."""
         self._process.kill()
@@ -95,7 +123,7 @@ _worker: Worker | None = None
 
 
 def initialize(
-    slots: Any, next_index: "Synchronized[int]", queue: "Queue[Report]", limits: Limits, code: Code
+    slots: Any, next_index: "Synchronized[int]", queue: "Queue[list[Report]]", limits: Limits, code: Code
 ) -> None:
     """Make this process of the Pool a worker."""
     global _worker  # noqa: PLW0603 - a Pool hands its functions nothing but the ticket
@@ -113,8 +141,8 @@ def initialize(
     Finalize(None, _worker.end, exitpriority=1)
 
 
-def run(ticket: Ticket) -> None:
-    """Run one attempt; what the Pool calls."""
+def run(bundle: Sequence[Ticket]) -> list[float]:
+    """Run a bundle of tickets; what the Pool calls."""
     if _worker is None:
         raise RuntimeError("initialize() was not called")
-    _worker.run(ticket)
+    return _worker.run(bundle)

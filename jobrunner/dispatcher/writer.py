@@ -33,7 +33,7 @@ log = logging.getLogger("jobrunner.writer")
 class Writer:
     """Reads the Queue, writes the store."""
 
-    def __init__(self, queue: "Queue[Report | None]", store: Store, bells: Path) -> None:
+    def __init__(self, queue: "Queue[list[Report] | None]", store: Store, bells: Path) -> None:
         self._queue = queue
         self._store = store
         self._bells = bells
@@ -62,13 +62,13 @@ class Writer:
         batch: list[Report] = []
         events = 0
         try:
-            report = self._queue.get(timeout=0 if self._stop.is_set() else LOOK_SECONDS)
-            while report is not None:
-                batch.append(report)
-                events += len(report.said)
+            reports = self._queue.get(timeout=0 if self._stop.is_set() else LOOK_SECONDS)
+            while reports is not None:
+                batch += reports
+                events += sum(len(report.said) for report in reports)
                 if len(batch) >= BATCH_REPORTS or events >= BATCH_EVENTS:
                     return batch
-                report = self._queue.get_nowait()
+                reports = self._queue.get_nowait()
             self._stop.set()  # None: the dispatcher's last word
         except queues.Empty:
             pass  # all there is for now
@@ -93,7 +93,7 @@ class Writer:
             wake(self._bells)
 
 
-def main(queue: "Queue[Report | None]", url: str, bells: Path, level: str) -> None:
+def main(queue: "Queue[list[Report] | None]", url: str, bells: Path, level: str) -> None:
     """Be the result writer; the target of its process."""
     logging.basicConfig(level=level.upper(), format="%(levelname)s %(name)s: %(message)s")
     writer = Writer(queue, Store(url), bells)

@@ -4,6 +4,8 @@ Every write transaction is BEGIN IMMEDIATE: a plain BEGIN that reads and then wr
 with "database is locked", whatever `busy_timeout` says.
 """
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from jobrunner.errors import StoreError, StoreUnavailableError
 
 BUSY_SECONDS: Final = 5.0  #: how long a writer waits for another one
+BUSY_PAUSE_SECONDS: Final = 0.0003  #: between two attempts to get the write lock
 CHECKPOINT_BYTES: Final = 16 << 20  #: a daemon checkpoints a WAL of this size
 CHECKPOINT_BYTES_WITHOUT_DAEMON: Final = 64 << 20  #: the API does so when nobody else has
 
@@ -105,17 +108,41 @@ def _set_up(connection: Any, _: ConnectionPoolEntry) -> None:
 
 def _begin(connection: Connection) -> None:
     options = connection.get_execution_options()
-    if "begin" in options:
-        # `synchronous` belongs to the connection, and cannot change inside a transaction.
-        connection.exec_driver_sql(f"PRAGMA synchronous={options['synchronous']}")
-        connection.exec_driver_sql(f"BEGIN {options['begin']}")
+    sqlite: Any = connection.connection.dbapi_connection
+    if "synchronous" in options:
+        # It belongs to the connection, and cannot change inside a transaction.
+        sqlite.execute(f"PRAGMA synchronous={options['synchronous']}")
+        _begin_immediate(sqlite)
     else:
-        connection.exec_driver_sql("BEGIN")
+        sqlite.execute("BEGIN")
+
+
+def _begin_immediate(sqlite: sqlite3.Connection) -> None:
+    """Wait for the write lock with short pauses.
+
+    SQLite's own wait sleeps 1, 2, 5, 10 ... 100 ms while a busy writer takes the lock again and again: claims
+    were seen to wait 230 ms beside a result writer that held it for 3 ms at a time.
+    """
+    give_up_at = time.monotonic() + BUSY_SECONDS
+    sqlite.execute("PRAGMA busy_timeout=0")
+    try:
+        while True:
+            try:
+                sqlite.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up_at:
+                    raise
+                time.sleep(BUSY_PAUSE_SECONDS)
+            else:
+                return
+    finally:
+        sqlite.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000:.0f}")
 
 
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield
-    except OperationalError as error:
-        raise StoreUnavailableError(f"the store cannot be used at the moment: {error.orig}") from error
+    except (OperationalError, sqlite3.OperationalError) as error:
+        cause = error.orig if isinstance(error, OperationalError) else error
+        raise StoreUnavailableError(f"the store cannot be used at the moment: {cause}") from error

@@ -3,7 +3,7 @@
 Each is a guarded UPDATE that names the state it comes from, and appends one event.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -33,6 +33,7 @@ class Claimed(NamedTuple):
     params: str  #: a JSON object
     timeout_seconds: float | None
     memory_limit_bytes: int | None
+    crash_retries: int
     version: int
 
 
@@ -62,17 +63,33 @@ _PROMOTE: Final = update(job).where(job.c.due_at <= bindparam("now")).values(due
 
 
 def claim(
-    connection: Connection, dispatcher_id: int, *, tasks: Collection[str], room: int, now: datetime
+    connection: Connection,
+    dispatcher_id: int,
+    *,
+    tasks: Collection[str],
+    limit: int,
+    choose: Callable[[Sequence[Claimed]], int] = len,
+    now: datetime,
 ) -> list[Claimed]:
-    """Take at most `room` queued jobs of these tasks: higher priority first, then older.
+    """Take queued jobs of these tasks: higher priority first, then older.
 
     They are running from here on, under a new attempt number.
+
+    Args:
+        connection: a write transaction.
+        dispatcher_id: who takes them.
+        tasks: the names of the tasks that it can run.
+        limit: how many to look at.
+        choose: says how many of these, first to last, there is room for.
+        now: becomes their `started_at`.
     """
     connection.execute(_PROMOTE, {"now": now})
-    ready = connection.execute(_READY, {"tasks": list(tasks), "room": room, "holder": dispatcher_id}).all()
+    found = connection.execute(_READY, {"tasks": list(tasks), "room": limit, "holder": dispatcher_id})
+    ready = [Claimed(*row) for row in found]
+    ready = ready[: choose(ready)]
     if not ready:
         return []
-    claimed = [Claimed(*row)._replace(attempt=row.attempt + 1, version=row.version + 1) for row in ready]
+    claimed = [one._replace(attempt=one.attempt + 1, version=one.version + 1) for one in ready]
     ids = [one.id for one in claimed]
     connection.execute(_CLAIM, {"ids": ids, "holder": dispatcher_id, "now": now})
     mine = {"dispatcher_id": dispatcher_id, "started_at": now}

@@ -114,9 +114,7 @@ job = Table(
 _READY = text("ready_rank IS NOT NULL")
 _LATER = text("due_at IS NOT NULL")  # which only queued jobs may have
 _RUNNING = text("dispatcher_id IS NOT NULL")  # which only running jobs have
-Index(
-    "ix_job_ready", job.c.ready_rank, job.c.id, job.c.task, sqlite_where=_READY, postgresql_where=_READY
-)
+Index("ix_job_ready", job.c.ready_rank, job.c.id, job.c.task, sqlite_where=_READY, postgresql_where=_READY)
 Index("ix_job_later", job.c.due_at, sqlite_where=_LATER, postgresql_where=_LATER)
 Index("ix_job_running", job.c.dispatcher_id, sqlite_where=_RUNNING, postgresql_where=_RUNNING)
 Index("ix_job_state", job.c.state, job.c.id)

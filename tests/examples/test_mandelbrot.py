@@ -115,7 +115,7 @@ def test_the_digest_is_that_of_the_file() -> None:
 
 def test_a_palette_changes_the_colours_alone() -> None:
     size = {"width": 20, "height": 10, "iterations": 50}
-    fire, ice, grey = (picture(result(mandelbrot(**size, palette=name))) for name in ("fire", "ice", "grey"))  # type: ignore[arg-type]
+    fire, ice, grey = (picture(result(mandelbrot(**size, palette=name))) for name in ("fire", "ice", "grey"))
     assert [[colour[::-1] for colour in row] for row in fire.rows] == ice.rows
     black = [[colour == (0, 0, 0) for colour in row] for row in fire.rows]
     assert any(map(any, black))
@@ -136,8 +136,7 @@ def test_the_smallest_picture_is_one_pixel() -> None:
 def test_progress_is_told_in_rows(told: Told) -> None:
     result(mandelbrot(width=2, height=3))
     current_job().flush()
-    assert told[0] == (1, 3, None)
-    assert told[-1] == (3, 3, None)
+    assert [told[0], told[-1]] == [(1, 3, None), (3, 3, None)]
 
 
 @pytest.mark.parametrize(

@@ -62,8 +62,7 @@ def test_what_it_prints_says_how_the_data_were_split(capsys: pytest.CaptureFixtu
 def test_progress_is_told_in_epochs(told: Told) -> None:
     result(train_digits(epochs=2, hidden=4))
     current_job().flush()
-    assert told[0] == (1, 2, "epoch 1")
-    assert told[-1] == (2, 2, "epoch 2")
+    assert [told[0], told[-1]] == [(1, 2, "epoch 1"), (2, 2, "epoch 2")]
 
 
 @pytest.mark.parametrize("wrong", [{"epochs": 0}, {"hidden": 0}, {"learning_rate": 0.0}])

@@ -60,8 +60,7 @@ def test_progress_is_told_in_files(told: Told) -> None:
     found = result(word_count(pattern="json/*"))
     current_job().flush()
     files = found["files"]
-    assert told[0] == (1, files, "json/__init__.py")
-    assert told[-1] == (files, files, "json/tool.py")
+    assert [told[0], told[-1]] == [(1, files, "json/__init__.py"), (files, files, "json/tool.py")]
 
 
 @pytest.mark.parametrize("pattern", ["", "no/such/*", "/etc/*", "../*", "*.txt"])

@@ -1,0 +1,57 @@
+"""The application as its views see it: the settings, the store, the way to wake a dispatcher."""
+
+from typing import cast
+
+from flask import Flask, current_app
+from werkzeug.routing import BaseConverter, ValidationError
+
+from jobrunner.settings import Settings
+from jobrunner.store import migrations
+from jobrunner.store.engine import Store
+from jobrunner.wakeup import wake
+
+MAX_ID = 2**63 - 1  #: the largest that the store can hold
+
+
+class Api(Flask):
+    """The Flask application.  It connects to nothing before the first request, so it may be forked."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__("jobrunner.api", static_folder=None, template_folder=None)
+        self.settings = settings
+        self.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+        self.url_map.converters["job_id"] = _JobId
+        self.url_map.strict_slashes = False
+        self.url_map.merge_slashes = False  # it would answer with a redirect, as a page of HTML
+        self._store = Store(settings.url)
+        self._has_right_schema = False
+
+    @property
+    def store(self) -> Store:
+        """The store, once its schema has been seen to be right.
+
+        Raises:
+            SchemaVersionError: it is not; the message names the remedy.
+        """
+        if not self._has_right_schema:
+            migrations.check(self._store)
+            self._has_right_schema = True
+        return self._store
+
+    def wake_dispatchers(self) -> None:
+        """Have the dispatchers look at once for what has just been committed."""
+        wake(self.settings.data / "dispatchers")
+
+
+class _JobId(BaseConverter):
+    regex = "[1-9][0-9]{0,18}"
+
+    def to_python(self, value: str) -> int:
+        if int(value) > MAX_ID:
+            raise ValidationError
+        return int(value)
+
+
+def this_api() -> Api:
+    """Return the application that answers the request at hand."""
+    return cast(Api, current_app)

@@ -1,0 +1,191 @@
+"""Fields for marshmallow that take JSON as it is: no `"5"` for 5, no `true` for 1, no naive time.
+
+marshmallow's own fields coerce; these say in one sentence what they take.
+"""
+
+import re
+import unicodedata
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from marshmallow import ValidationError, fields
+
+from jobrunner import sizes
+
+TEN_YEARS_SECONDS: Final = 315_576_000
+_RFC_3339: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+_LABEL_KEY: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
+
+
+class _Field(fields.Field[Any]):
+    """Refuses with `must be` and what is allowed."""
+
+    def __init__(self, allowed: str, **options: Any) -> None:
+        or_null = " or null" if options.get("allow_none") else ""
+        super().__init__(
+            error_messages={"required": "is required", "null": f"must be {allowed}"}, **options
+        )
+        self.refusal = f"must be {allowed}{or_null}"
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:  # noqa: ARG002
+        try:
+            return self.read(value)
+        except (ValueError, TypeError, OverflowError):
+            raise ValidationError(self.refusal) from None
+
+    def read(self, value: Any) -> Any:
+        """Return what `value` means; raise ValueError, TypeError or OverflowError if it is not allowed."""
+        raise NotImplementedError
+
+
+class Whole(_Field):
+    """A whole number."""
+
+    def __init__(self, least: int, most: int, **options: Any) -> None:
+        super().__init__(f"a whole number from {least} to {most}", **options)
+        self._least, self._most = least, most
+
+    def read(self, value: Any) -> int:
+        """Take an int alone."""
+        if type(value) is not int or not self._least <= value <= self._most:
+            raise ValueError
+        return value
+
+
+class Digits(Whole):
+    """A whole number in a query string."""
+
+    def read(self, value: Any) -> int:
+        """Take ASCII digits alone."""
+        if not re.fullmatch("[0-9]{1,20}", value):
+            raise ValueError
+        return super().read(int(value))
+
+
+class Seconds(_Field):
+    """A duration."""
+
+    def __init__(self, most: float, *, above_zero: bool = False, **options: Any) -> None:
+        least = "above 0" if above_zero else "from 0"
+        super().__init__(f"a number of seconds {least} to {most:g}", **options)
+        self._most, self._above_zero = most, above_zero
+
+    def read(self, value: Any) -> float:
+        """Take a number that is no bool."""
+        if type(value) not in (int, float) or not 0 <= value <= self._most or (self._above_zero and not value):
+            raise ValueError
+        return float(value)
+
+
+class Word(_Field):
+    """A short text without control characters."""
+
+    def __init__(self, most: int, **options: Any) -> None:
+        super().__init__(f"a text of 1 to {most} characters, none of them a control character", **options)
+        self._most = most
+
+    def read(self, value: Any) -> str:
+        """Take a str."""
+        if type(value) is not str or not 0 < len(value) <= self._most or not is_printable(value):
+            raise ValueError
+        return value
+
+
+class OneOf(_Field):
+    """One of a few words."""
+
+    def __init__(self, words: type[Any], **options: Any) -> None:
+        super().__init__(f"one of {', '.join(words)}", **options)
+        self._words = words
+
+    def read(self, value: Any) -> Any:
+        """Take the enum's value."""
+        return self._words(value)
+
+
+class Moment(_Field):
+    """A moment in RFC 3339 with its offset; read as UTC."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("a time with its offset from UTC, such as 2030-01-31T12:00:00Z", **options)
+
+    def read(self, value: Any) -> datetime:
+        """Take RFC 3339 alone, of all that ISO 8601 allows."""
+        if not _RFC_3339.fullmatch(value):
+            raise ValueError
+        return datetime.fromisoformat(value.upper()).astimezone(UTC)
+
+
+class Size(_Field):
+    """A number of bytes, or a text such as `2G`."""
+
+    def __init__(self, least: int, most: int, **options: Any) -> None:
+        what = f"bytes, or a size such as 512M or 2G, at least {sizes.in_words(least)}"
+        super().__init__(what, **options)
+        self._least, self._most = least, most
+
+    def read(self, value: Any) -> int:
+        """Take what `sizes.in_bytes` takes."""
+        count = sizes.in_bytes(value)
+        if not self._least <= count <= self._most:
+            raise ValueError
+        return count
+
+
+class JsonObject(_Field):
+    """Any JSON object."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("an object", **options)
+
+    def read(self, value: Any) -> dict[str, Any]:
+        """Take a dict."""
+        if type(value) is not dict:
+            raise TypeError
+        return value
+
+
+class Labels(_Field):
+    """Labels by key."""
+
+    def __init__(self, most: int, **options: Any) -> None:
+        super().__init__(f"an object of at most {most} labels", **options)
+        self._most = most
+
+    def read(self, value: Any) -> dict[str, str]:
+        """Take a dict of texts; name each key that is at fault."""
+        if type(value) is not dict or len(value) > self._most:
+            raise TypeError
+        flaws = {key: [flaw] for key, label in value.items() if (flaw := _label_flaw(key, label))}
+        if flaws:
+            raise ValidationError(flaws)
+        return value
+
+
+class LabelPair(_Field):
+    """One label in a query string, as `key:value`."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("key:value, as a job was labelled", **options)
+
+    def read(self, value: Any) -> tuple[str, str]:
+        """Split at the first colon, which no key has."""
+        key, colon, label = value.partition(":")
+        if not colon or _label_flaw(key, label):
+            raise ValueError
+        return key, label
+
+
+def _label_flaw(key: str, value: Any) -> str | None:
+    if not _LABEL_KEY.fullmatch(key):
+        return "a label's key must be 1 to 100 of the characters A-Z a-z 0-9 . _ -"
+    if type(value) is not str or len(value) > 200 or not is_printable(value):
+        return "a label's value must be a text of at most 200 characters, none of them a control character"
+    return None
+
+
+def is_printable(text: str) -> bool:
+    """Whether no character of `text` is a control character."""
+    return text.isprintable() or not any(unicodedata.category(one) == "Cc" for one in text)

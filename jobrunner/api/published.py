@@ -1,0 +1,89 @@
+"""The tasks that dispatchers have published, as the door knows them: their schema and their options."""
+
+import functools
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from jsonschema_rs import Draft202012Validator, ValidationError, ValidationErrorKind
+from sqlalchemy import Connection
+
+from jobrunner.api.pointers import Flaw, Path
+from jobrunner.store import catalogue
+from jobrunner.tasks.registry import Options
+
+
+@dataclass(frozen=True)
+class Published:
+    """A task that can be submitted."""
+
+    options: Options
+    validator: Draft202012Validator
+
+    def flaws(self, params: Any) -> list[Flaw]:
+        """Return what is wrong with `params`; each path starts at the parameters."""
+        if self.validator.is_valid(params):
+            return []
+        return [flaw for error in self.validator.iter_errors(params) for flaw in _explained(error)]
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """The tasks that one request asks for, and the names of all."""
+
+    tasks: Mapping[str, Published]
+    names: list[str]
+
+
+def find(connection: Connection, wanted: Collection[str]) -> Shelf:
+    """Return those of the `wanted` tasks that are published."""
+    names = catalogue.names(connection)
+    there = [name for name in names if name in wanted]
+    return Shelf({name: _read(catalogue.description(connection, name)) for name in there}, names)
+
+
+@functools.lru_cache(maxsize=1024)
+def _read(description: str) -> Published:
+    told = json.loads(description)
+    validator = Draft202012Validator(told["params"], validate_formats=True, mask=_MASK, offline=True)
+    return Published(told["options"], validator)
+
+
+_MASK: Final = "it"  # stands for the value, which may be a megabyte, in the validator's sentences
+
+
+def _explained(error: ValidationError) -> Iterator[Flaw]:
+    path: Path = tuple(error.instance_path)
+    match error.kind:
+        case ValidationErrorKind.Required(property=name):
+            yield Flaw((*path, name), "is required")
+        case ValidationErrorKind.AdditionalProperties(unexpected=names):
+            yield from (Flaw((*path, name), "is not a parameter") for name in names)
+        case ValidationErrorKind.Type(types=types):
+            yield Flaw(path, f"must be of type {' or '.join(types)}")
+        case ValidationErrorKind.AnyOf(context=branches) | ValidationErrorKind.OneOfNotValid(context=branches):
+            yield from _explained_choice(path, branches)
+        case _:
+            yield Flaw(path, error.message[:300])
+
+
+def _explained_choice(path: Path, branches: list[list[ValidationError]]) -> Iterator[Flaw]:
+    """Explain by the one branch that is of the value's type, else by the types of all."""
+    types: list[str] = []
+    near = []
+    for branch in branches:
+        match branch:
+            case [ValidationError(kind=ValidationErrorKind.Type(types=wanted)) as error] if (
+                tuple(error.instance_path) == path
+            ):
+                types += wanted
+            case _:
+                near.append(branch)
+    if len(near) == 1:
+        for error in near[0]:
+            yield from _explained(error)
+    elif near:
+        yield Flaw(path, "fits none of the forms that it may have")
+    else:
+        yield Flaw(path, f"must be of type {' or '.join(types)}")

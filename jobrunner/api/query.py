@@ -1,0 +1,31 @@
+"""Reading a request's query string, strictly: a misspelt filter must not show everything."""
+
+from typing import Any, Final
+
+from flask import request
+from marshmallow import Schema, fields
+
+from jobrunner.api import schemas
+from jobrunner.api.refusals import InvalidQueryError
+
+_NONE: Final = schemas.NoQuery()
+
+
+def read(schema: Schema = _NONE) -> dict[str, Any]:
+    """Return what the query string says.
+
+    Raises:
+        InvalidQueryError: it says something that `schema` does not take, or one thing twice.
+    """
+    given: dict[str, Any] = {}
+    errors = []
+    for name, values in request.args.lists():
+        repeatable = isinstance(schema.fields.get(name), fields.List)
+        if len(values) > 1 and not repeatable:
+            errors.append({"parameter": name, "detail": "is given more than once"})
+        given[name] = values if repeatable else values[0]
+    loaded, flaws = schemas.load(schema, [given])
+    errors += [{"parameter": str(flaw.path[1]), "detail": flaw.detail} for flaw in flaws]
+    if errors:
+        raise InvalidQueryError(errors)
+    return loaded[0]

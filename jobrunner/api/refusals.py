@@ -1,0 +1,115 @@
+"""What only the API refuses.  As in `jobrunner.errors`, the first line of a docstring is its title."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from jobrunner.errors import InvalidRequestError, JobrunnerError, TooLargeError, WrongStateError
+from jobrunner.store.jobs import Job
+
+
+class PathNotFoundError(JobrunnerError):
+    """There is nothing at this path.
+
+    `GET /` lists what there is.  Job ids are whole numbers from 1.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"nothing is at {path[:200]}; GET / lists what there is")
+
+
+class MethodNotAllowedError(JobrunnerError):
+    """The path does not take this method.
+
+    The answer's `Allow` names those that it takes.
+    """
+
+    def __init__(self, method: str, path: str, allowed: Iterable[str]) -> None:
+        self.allowed = ", ".join(sorted(allowed))
+        super().__init__(f"{path[:200]} takes {self.allowed}, not {method}")
+
+
+class UnsupportedMediaTypeError(JobrunnerError):
+    """The body is not sent as JSON.
+
+    Send it as UTF-8, uncompressed, with `Content-Type: application/json`.
+    """
+
+
+class InvalidQueryError(InvalidRequestError):
+    """The query string asks for something that is not there.
+
+    `errors` names each query parameter and what it may be.
+    """
+
+    def __init__(self, errors: list[dict[str, str]]) -> None:
+        """Take one `{"parameter": "limit", "detail": "..."}` for each parameter."""
+        super().__init__("; ".join(f"{error['parameter']}: {error['detail']}" for error in errors[:5]))
+        self.errors = errors
+
+
+class BodyTooLargeError(TooLargeError):
+    """The request's body is larger than the setting `max_body_bytes` allows."""
+
+
+class ParamsTooLargeError(TooLargeError):
+    """The parameters, as JSON, are larger than the setting `max_params_bytes` allows.
+
+    Large inputs are better kept in a file that the task reads.
+    """
+
+
+class BatchTooLargeError(TooLargeError):
+    """The batch has more jobs than the setting `max_batch` allows."""
+
+
+class AttemptNotFoundError(JobrunnerError):
+    """The job has not had this attempt."""
+
+    def __init__(self, job_id: int, number: int, attempts: int) -> None:
+        super().__init__(f"job {job_id} has had {attempts} attempts, there is no attempt {number}")
+
+
+class NotFinishedError(JobrunnerError):
+    """The job has no result yet.
+
+    Ask again after `Retry-After` seconds.
+    """
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(f"job {job.id} is {job.state}")
+        self.job = job
+
+
+class JobFailedError(JobrunnerError):
+    """The job ended without a result.
+
+    It failed, or it was cancelled; `error` is the job's own account of why.
+    """
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(f"job {job.id} {'was cancelled' if job.error is None else 'failed'}")
+        self.error = None if job.error is None else msgspec.Raw(job.error)
+
+
+class AlreadyFinishedError(WrongStateError):
+    """The job has already finished."""
+
+
+class NotReadyError(JobrunnerError):
+    """The service is not ready.
+
+    `checks` has one entry for each thing it needs, with what is wrong.
+    """
+
+    def __init__(self, checks: list[dict[str, Any]]) -> None:
+        super().__init__("; ".join(f"{check['name']}: {check['detail']}" for check in checks if not check["ok"]))
+        self.checks = checks
+
+
+class InternalError(JobrunnerError):
+    """Something went wrong inside the service.
+
+    It is not the request's fault.  The service's log tells more beside the `correlation_id`.
+    """

@@ -1,0 +1,91 @@
+"""From the body of a submission to a job that can be stored: every rule of the door, all flaws at once."""
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from jobrunner.api import schemas
+from jobrunner.api.pointers import Flaw, invalid_fields
+from jobrunner.api.published import Shelf
+from jobrunner.api.refusals import ParamsTooLargeError
+from jobrunner.errors import JobrunnerError, UnknownTaskError
+from jobrunner.store.jobs import NewJob
+
+_SCHEMA: Final = schemas.Submission()
+_encode: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+def task_names(items: Sequence[Any]) -> set[str]:
+    """Return the task names in `items`, which nobody has checked yet."""
+    names = (item.get("task") for item in items if isinstance(item, dict))
+    return {name for name in names if isinstance(name, str)}
+
+
+def checked(items: list[Any], shelf: Shelf, *, single: bool, max_params_bytes: int, now: datetime) -> list[NewJob]:
+    """Return the jobs that `items` ask for.
+
+    Args:
+        items: the bodies.
+        single: pointers start at the one item, not at the list of all.
+
+    Raises:
+        UnknownTaskError: the only thing wrong is one name.
+        InvalidFieldsError: this or that is wrong; it reports all that is.
+        ParamsTooLargeError: the parameters of one job are too large.
+    """
+    loaded, flaws = schemas.load(_SCHEMA, items)
+    flaws += _flaws(items, shelf)
+    if flaws:
+        raise _refusal(flaws, items, shelf, single=single)
+    return [_new_job(fields, shelf, max_params_bytes, now) for fields in loaded]
+
+
+def _flaws(items: list[Any], shelf: Shelf) -> Iterator[Flaw]:
+    """Yield what only the catalogue, or two fields together, can tell."""
+    for index, item in enumerate(items):
+        if not isinstance(item, dict):
+            continue
+        name, params = item.get("task"), item.get("params", {})
+        task = shelf.tasks.get(name) if isinstance(name, str) else None
+        if task is not None:
+            if type(params) is dict:
+                yield from (Flaw((index, "params", *path), detail) for path, detail in task.flaws(params))
+        elif isinstance(name, str):
+            yield Flaw((index, "task"), _unknown(name, shelf).errors[0]["detail"])
+        if item.get("run_at") is not None and item.get("delay_seconds") is not None:
+            yield Flaw((index, "delay_seconds"), "must be left out where run_at is given")
+
+
+def _unknown(name: str, shelf: Shelf) -> UnknownTaskError:
+    return UnknownTaskError("#/task", name, shelf.names)
+
+
+def _refusal(flaws: list[Flaw], items: list[Any], shelf: Shelf, *, single: bool) -> JobrunnerError:
+    if single:
+        flaws = [Flaw(path[1:], detail) for path, detail in flaws]
+        if [path for path, _ in flaws] == [("task",)] and items[0].get("task"):
+            return _unknown(items[0]["task"], shelf)
+    return invalid_fields(sorted(flaws, key=lambda flaw: 0 if single else flaw.path[0]))
+
+
+def _new_job(fields: schemas.Loaded, shelf: Shelf, max_params_bytes: int, now: datetime) -> NewJob:
+    params = _encode(fields["params"])
+    if len(params) * 4 > max_params_bytes and len(params.encode()) > max_params_bytes:
+        raise ParamsTooLargeError(
+            f"the parameters are {len(params.encode())} bytes of JSON, max_params_bytes is {max_params_bytes}"
+        )
+    chosen = shelf.tasks[fields["task"]].options | fields
+    delay = fields.get("delay_seconds")
+    return NewJob(
+        task=fields["task"],
+        params=params,
+        priority=chosen["priority"],
+        queue=chosen["queue"],
+        labels=fields["labels"],
+        run_at=fields.get("run_at") if delay is None else now + timedelta(seconds=delay),
+        timeout_seconds=chosen["timeout"],
+        memory_limit_bytes=chosen["memory_limit"],
+        retries=chosen["retries"],
+        crash_retries=chosen["crash_retries"],
+    )

@@ -1,0 +1,132 @@
+"""Looking at jobs, and steering them: `show`, `list`, `log`, `cancel`, `retry`."""
+
+import json
+import sys
+from typing import Final
+
+import click
+
+from jobrunner.cli import parameters, words
+from jobrunner.cli.options import json_option, url_option
+from jobrunner.cli.teaching import Command
+from jobrunner.cli.watching import STATUSES_HELP, watch
+from jobrunner.client import Client, Job
+from jobrunner.lifecycle import State
+
+_LONGEST_CELL: Final = 50  #: characters of a result in a list
+
+_id: Final = click.argument("job_id", metavar="ID", type=click.IntRange(min=1))
+
+
+def _print(job: Job, *, as_json: bool) -> None:
+    click.echo(json.dumps(job, indent=2) if as_json else words.state(job))
+
+
+@click.command(cls=Command, epilog=STATUSES_HELP)
+@_id
+@click.option("--follow", is_flag=True, help="Watch it to its end, from its first partial result on.")
+@json_option
+@url_option
+def show(*, job_id: int, follow: bool, as_json: bool, url: str) -> None:
+    """Show a job: how it stands, what it was given, what came of it.
+
+    jobrunner show 42
+    jobrunner show 42 --follow
+    jobrunner show 42 --json | jq .result
+    """
+    with Client(url) as client:
+        if follow:
+            sys.exit(watch(client, job_id, as_json=as_json))
+        job = client.job(job_id)
+    _print(job, as_json=as_json)
+    if not as_json:
+        for line in words.description(job):
+            click.echo(line)
+
+
+@click.command("list", cls=Command)
+@click.option(
+    "--state", "states", multiple=True, type=click.Choice(list(State)), help="Only these; repeatable."
+)
+@click.option("--task", metavar="NAME", help="Only jobs of this task.")
+@click.option("--queue", metavar="NAME", help="Only jobs of this queue.")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Only jobs with it; repeatable.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many.")
+@json_option
+@url_option
+def list_(
+    *,
+    states: tuple[State, ...],
+    task: str | None,
+    queue: str | None,
+    labels: tuple[str, ...],
+    limit: int,
+    as_json: bool,
+    url: str,
+) -> None:
+    """List jobs, newest first.
+
+    jobrunner list
+    jobrunner list --state queued --state running --task examples.primes
+    jobrunner list --label who=me --limit 1000 --json | jq '.[].result'
+    """
+    with Client(url) as client:
+        wanted = parameters.labels(labels)
+        jobs = list(client.jobs(states=states, task=task, queue=queue, labels=wanted, limit=limit))
+    if as_json:
+        click.echo(json.dumps(jobs, indent=2))
+        return
+    rows = [_row(job) for job in jobs]
+    for line in words.table(("ID", "STATE", "TASK", "SUBMITTED", "RAN", "RESULT OR PROGRESS"), rows):
+        click.echo(line)
+
+
+def _row(job: Job) -> tuple[str, ...]:
+    ran = "" if job["ran_seconds"] is None else f"{job['ran_seconds']:.3g} s"
+    came_of_it = next(words.outcome(job, _LONGEST_CELL), words.progress(job))
+    submitted = words.moment(job["created_at"])
+    return str(job["id"]), job["state"], job["task"], submitted, ran, words.short(came_of_it, _LONGEST_CELL)
+
+
+@click.command(cls=Command)
+@_id
+@click.option("--tail", type=click.IntRange(min=1), metavar="N", help="Only the last N lines.")
+@click.option(
+    "--attempt", type=click.IntRange(min=1), metavar="N", help="Of this attempt; default: of the last."
+)
+@url_option
+def log(*, job_id: int, tail: int | None, attempt: int | None, url: str) -> None:
+    """Print what a job printed.
+
+    jobrunner log 42 --tail 20
+    """
+    with Client(url) as client:
+        click.echo(client.log(job_id, tail=tail, attempt=attempt), nl=False)
+
+
+@click.command(cls=Command)
+@_id
+@click.option("--grace", type=click.FloatRange(min=0), metavar="SECONDS", help="From SIGTERM to SIGKILL.")
+@json_option
+@url_option
+def cancel(*, job_id: int, grace: float | None, as_json: bool, url: str) -> None:
+    """Cancel a job.  A running one is sent SIGTERM, and SIGKILL some seconds later.
+
+    jobrunner cancel 42
+    jobrunner cancel 42 --grace 0
+    """
+    with Client(url) as client:
+        _print(client.cancel(job_id, grace_seconds=grace), as_json=as_json)
+
+
+@click.command(cls=Command)
+@_id
+@json_option
+@url_option
+def retry(*, job_id: int, as_json: bool, url: str) -> None:
+    """Queue a failed or cancelled job again: same id, next attempt.
+
+    jobrunner retry 42
+    """
+    with Client(url) as client:
+        _print(client.retry(job_id), as_json=as_json)

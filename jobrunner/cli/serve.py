@@ -1,0 +1,115 @@
+"""`jobrunner serve`: API and dispatcher, kept alive together."""
+
+import json
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from jobrunner.cli import ports
+from jobrunner.cli.options import settings, settings_options
+from jobrunner.cli.supervisor import Part, Supervisor
+from jobrunner.cli.teaching import Command
+from jobrunner.client import Client, ClientError, Task
+from jobrunner.settings import Settings
+from jobrunner.store import migrations
+from jobrunner.store.engine import Store
+
+_SPARE_SECONDS: Final = 15.0  #: beyond the longest drain, before what still runs is killed
+_FIRST: Final = ("examples.primes", {"n": 1_000_000})  #: a task for the first curl line, if it is served
+
+
+@click.command(cls=Command)
+@settings_options()
+def serve(config: Path | None, **flags: Any) -> None:
+    """Run API and dispatcher together, in the foreground.
+
+    Ctrl-C or SIGTERM stops both: what runs may finish within --drain-seconds, the rest goes back to the
+    queue and runs again next time.  A second Ctrl-C does not wait.  SIGHUP loads the task modules again.
+
+    Each setting is a flag, or JOBRUNNER_<NAME> in the environment, or a line of jobrunner.toml.
+
+      jobrunner serve
+      jobrunner serve --tasks mytasks --data /var/lib/jobrunner --workers 4
+      jobrunner serve --port 0 --config other.toml
+    """
+    chosen = settings(config, flags)
+    chosen = replace(chosen, data=chosen.data.absolute(), port=ports.free_port(chosen.host, chosen.port))
+    store = Store(chosen.url)
+    migrations.prepare(store)
+    store.close()
+    client = Client(ports.url(chosen.host, chosen.port), timeout_seconds=1.0, patience_seconds=0.0)
+    supervisor = Supervisor(
+        _parts(chosen),
+        missing=lambda: _missing(client),
+        announce=lambda: _announce(client, chosen),
+        say=lambda line: click.echo(f"jobrunner: {line}", err=True),
+        stop_seconds=chosen.drain_seconds + chosen.grace_seconds + _SPARE_SECONDS,
+    )
+    sys.exit(supervisor.run())
+
+
+def _parts(chosen: Settings) -> list[Part]:
+    environ = environment(chosen)
+    return [
+        Part(
+            "api",
+            (sys.executable, "-m", "jobrunner", "api"),
+            environ,
+            # gunicorn ends at once at a SIGQUIT, and ignores a second SIGTERM
+            stop_signals=(signal.SIGTERM, signal.SIGQUIT, signal.SIGKILL),
+        ),
+        Part("dispatcher", (sys.executable, "-m", "jobrunner", "dispatcher"), environ, takes_hangup=True),
+    ]
+
+
+def environment(chosen: Settings, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return an environment in which a child has exactly these settings.
+
+    Not flags: everybody may read another's command line, and `database_url` may hold a password.
+    """
+    return {
+        **environ,
+        **{f"JOBRUNNER_{name.upper()}": text for name, text in _as_text(chosen).items() if text},
+    }
+
+
+def _as_text(chosen: Settings) -> dict[str, str]:
+    values = {field.name: getattr(chosen, field.name) for field in fields(chosen)}
+    return {
+        name: ",".join(value) if isinstance(value, tuple) else str(value) for name, value in values.items()
+    }
+
+
+def _missing(client: Client) -> str:
+    try:
+        client.ensure_ready()
+    except ClientError as error:
+        return str(error)
+    return ""
+
+
+def _announce(client: Client, chosen: Settings) -> None:
+    click.echo(f"jobrunner serves at {client.url}")
+    click.echo(f"  data     {chosen.database_url or chosen.data}")
+    click.echo(f"  workers  {chosen.workers}")
+    click.echo(f"  tasks    {', '.join(chosen.tasks)}")
+    click.echo(f"try:  {first_line(client.url, client.tasks())}")
+
+
+def first_line(url: str, tasks: list[Task]) -> str:
+    """Return a curl command that submits one of the tasks, or that lists them if all must be given something."""
+    name, params = _FIRST
+    if name not in {task["name"] for task in tasks}:
+        free = [task["name"] for task in tasks if not task["params"].get("required")]
+        if not free:
+            return f"curl -s {url}/tasks"
+        name, params = free[0], {}
+    body = json.dumps({"task": name, "params": params})
+    return f"curl -s {url}/jobs -H 'Content-Type: application/json' -d {shlex.quote(body)}"

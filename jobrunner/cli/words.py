@@ -1,0 +1,93 @@
+"""Jobs and their values as lines of text, for people."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from jobrunner.client import Job, Partial
+from jobrunner.lifecycle import FINAL
+
+
+def value(given: Any, most: int | None = None) -> str:
+    """Return `given` as JSON on one line; of more than `most` characters only the first."""
+    text = json.dumps(given, ensure_ascii=False)
+    if most is None or len(text) <= most:
+        return text
+    return f"{text[: max(0, most - 1)]}…"
+
+
+def state(job: Job) -> str:
+    """Say where the job stands and why."""
+    if job["state"] in FINAL:
+        ran = "" if job["ran_seconds"] is None else f" after {job['ran_seconds']:.3g} s"
+        return f"job {job['id']} {job['state']}{ran}"
+    why = f": {job['reason']}" if job["reason"] else ""
+    attempt = f", attempt {job['attempt']}" if job["attempt"] > 1 else ""
+    return f"job {job['id']} {job['state']}{attempt}{why}"
+
+
+def partial(one: Partial, most: int | None = None) -> str:
+    """Show one partial result."""
+    return f"partial: {value(one['value'], most)}"
+
+
+def progress(job: Job) -> str:
+    """Say how far the job has come; an empty text if it has not said so itself."""
+    said = job["progress"]
+    if said is None:
+        return ""
+    total = "" if said["total"] is None else f" of {said['total']:,g}"
+    message = f", {said['message']}" if said["message"] else ""
+    return f"{said['done']:,g}{total}{message}"
+
+
+def outcome(job: Job, most: int | None = None) -> Iterator[str]:
+    """Show the result, or what went wrong; nothing if the job is not final."""
+    if job["state"] == "succeeded":
+        yield f"result: {value(job['result'], most)}"
+    error = job["error"]
+    if error is not None:
+        yield f"{error['kind']}: {error['message']}"
+        for name in ("traceback", "log_tail"):
+            yield from str(error.get(name) or "").splitlines()
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Align the rows below their heads, two spaces apart."""
+    cells = [heads, *rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def short(text: str, most: int) -> str:
+    """Return `text` on one line, cut after `most` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def moment(text: str) -> str:
+    """Return an RFC 3339 time to the second, in UTC."""
+    return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def description(job: Job) -> Iterator[str]:
+    """Show what the job was given and what came of it."""
+    facts = {
+        "task": job["task"],
+        "params": value(job["params"]),
+        "labels": " ".join(f"{key}={text}" for key, text in job["labels"].items()),
+        "submitted": _at(job["created_at"]),
+        "due": _at(job["run_at"]),
+        "started": _at(job["started_at"]),
+        "finished": _at(job["finished_at"]),
+        "progress": progress(job),
+        "partials": str(job["partials"]) if job["partials"] else "",
+    }
+    yield from (f"  {name:10} {text}" for name, text in facts.items() if text)
+    yield from (f"  {line}" for line in outcome(job))
+
+
+def _at(text: str | None) -> str:
+    return "" if text is None else f"{moment(text)} UTC"
