@@ -29,7 +29,9 @@ def read() -> Any:
         InvalidFieldsError: some text in it cannot be kept.
     """
     if request.mimetype != "application/json" and not request.mimetype.endswith("+json"):
-        sent = f"it came as {request.mimetype[:100]}" if request.mimetype else "it came without a Content-Type"
+        sent = (
+            f"it came as {request.mimetype[:100]}" if request.mimetype else "it came without a Content-Type"
+        )
         raise UnsupportedMediaTypeError(f"{sent}: send JSON with Content-Type: application/json")
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise UnsupportedMediaTypeError("send the body uncompressed, without a Content-Encoding")

@@ -9,7 +9,7 @@ from typing import Final
 from jobrunner.errors import InvalidCursorError
 from jobrunner.store.jobs import Filter
 
-_FORM: Final = struct.Struct(">Q8s")  # the last id, and a digest that binds it to the filters
+_FORM: Final = struct.Struct(">q8s")  # the last id, and a digest that binds it to the filters
 
 
 def encode(last_id: int, wanted: Filter) -> str:

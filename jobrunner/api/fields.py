@@ -6,6 +6,7 @@ marshmallow's own fields coerce; these say in one sentence what they take.
 import re
 import unicodedata
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any, Final
 
 from marshmallow import ValidationError, fields
@@ -23,13 +24,11 @@ class _Field(fields.Field[Any]):
     """Refuses with `must be` and what is allowed."""
 
     def __init__(self, allowed: str, **options: Any) -> None:
-        or_null = " or null" if options.get("allow_none") else ""
-        super().__init__(
-            error_messages={"required": "is required", "null": f"must be {allowed}"}, **options
-        )
+        or_null = ", or null" if options.get("allow_none") else ""
+        super().__init__(error_messages={"required": "is required", "null": f"must be {allowed}"}, **options)
         self.refusal = f"must be {allowed}{or_null}"
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:  # noqa: ARG002
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         try:
             return self.read(value)
         except (ValueError, TypeError, OverflowError):
@@ -74,7 +73,11 @@ class Seconds(_Field):
 
     def read(self, value: Any) -> float:
         """Take a number that is no bool."""
-        if type(value) not in (int, float) or not 0 <= value <= self._most or (self._above_zero and not value):
+        if (
+            type(value) not in (int, float)
+            or not 0 <= value <= self._most
+            or (self._above_zero and not value)
+        ):
             raise ValueError
         return float(value)
 
@@ -96,7 +99,7 @@ class Word(_Field):
 class OneOf(_Field):
     """One of a few words."""
 
-    def __init__(self, words: type[Any], **options: Any) -> None:
+    def __init__(self, words: type[StrEnum], **options: Any) -> None:
         super().__init__(f"one of {', '.join(words)}", **options)
         self._words = words
 

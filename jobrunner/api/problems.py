@@ -17,6 +17,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from jobrunner import errors
 from jobrunner.api import refusals
 from jobrunner.api.replies import seconds_until_news
+from jobrunner.clock import utc_now
 
 _log = logging.getLogger(__name__)
 
@@ -108,11 +109,11 @@ def _refused(error: errors.JobrunnerError) -> Response:
         case refusals.JobFailedError():
             members["error"] = error.error
         case refusals.NotFinishedError():
-            headers["Retry-After"] = seconds_until_news(error.job)
+            headers["Retry-After"] = seconds_until_news(error.job, utc_now())
         case refusals.MethodNotAllowedError():
             headers["Allow"] = error.allowed
         case errors.StoreError():
-            _log.warning("%s %s: %s", request.method, request.path, error)
+            _log.warning("%s %r: %s", request.method, request.path, error)
     return _problem(kind, str(error), headers, **members)
 
 
@@ -130,7 +131,9 @@ def _refused_by_flask(error: HTTPException) -> Response:
 
 def _unexpected(error: Exception) -> Response:
     correlation_id = uuid.uuid4().hex
-    _log.error("%s %r failed, correlation id %s", request.method, request.path, correlation_id, exc_info=error)
+    _log.error(
+        "%s %r failed, correlation id %s", request.method, request.path, correlation_id, exc_info=error
+    )
     detail = f"the service's log tells more: look for {correlation_id}"
     return _problem(refusals.InternalError, detail, {}, correlation_id=correlation_id)
 

@@ -1,6 +1,7 @@
 """The tasks that dispatchers have published, as the door knows them: their schema and their options."""
 
 import functools
+import itertools
 import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,23 +10,27 @@ from typing import Any, Final
 from jsonschema_rs import Draft202012Validator, ValidationError, ValidationErrorKind
 from sqlalchemy import Connection
 
-from jobrunner.api.pointers import Flaw, Path
+from jobrunner.api.pointers import MAX_ERRORS, Flaw, Path
 from jobrunner.store import catalogue
-from jobrunner.tasks.registry import Options
 
 
 @dataclass(frozen=True)
 class Published:
-    """A task that can be submitted."""
+    """A task that can be submitted.
 
-    options: Options
+    Attributes:
+        options: what holds for its jobs unless the submission says otherwise; see `registry.Options`.
+    """
+
+    options: Mapping[str, Any]
     validator: Draft202012Validator
 
     def flaws(self, params: Any) -> list[Flaw]:
         """Return what is wrong with `params`; each path starts at the parameters."""
         if self.validator.is_valid(params):
             return []
-        return [flaw for error in self.validator.iter_errors(params) for flaw in _explained(error)]
+        found = (flaw for error in self.validator.iter_errors(params) for flaw in _explained(error))
+        return list(itertools.islice(found, MAX_ERRORS))
 
 
 @dataclass(frozen=True)
@@ -62,10 +67,12 @@ def _explained(error: ValidationError) -> Iterator[Flaw]:
             yield from (Flaw((*path, name), "is not a parameter") for name in names)
         case ValidationErrorKind.Type(types=types):
             yield Flaw(path, f"must be of type {' or '.join(types)}")
-        case ValidationErrorKind.AnyOf(context=branches) | ValidationErrorKind.OneOfNotValid(context=branches):
+        case (
+            ValidationErrorKind.AnyOf(context=branches) | ValidationErrorKind.OneOfNotValid(context=branches)
+        ):
             yield from _explained_choice(path, branches)
         case _:
-            yield Flaw(path, error.message[:300])
+            yield Flaw(path, error.message.removeprefix(f"{_MASK} ")[:300])
 
 
 def _explained_choice(path: Path, branches: list[list[ValidationError]]) -> Iterator[Flaw]:

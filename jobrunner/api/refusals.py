@@ -104,7 +104,9 @@ class NotReadyError(JobrunnerError):
     """
 
     def __init__(self, checks: list[dict[str, Any]]) -> None:
-        super().__init__("; ".join(f"{check['name']}: {check['detail']}" for check in checks if not check["ok"]))
+        super().__init__(
+            "; ".join(f"{check['name']}: {check['detail']}" for check in checks if not check["ok"])
+        )
         self.checks = checks
 
 

@@ -2,13 +2,17 @@
 
 import math
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
 from flask import Response, request
+from sqlalchemy import Connection
 
+from jobrunner.api.context import this_api
+from jobrunner.api.shapes import job_shape
+from jobrunner.api.situation import Situation
 from jobrunner.clock import utc_now
 from jobrunner.store.jobs import Job
 
@@ -22,9 +26,14 @@ def json_reply(
     return Response(msgspec.json.encode(value), status, headers, mimetype="application/json")
 
 
-def text_reply(text: str, status: HTTPStatus = HTTPStatus.OK) -> Response:
-    """Return plain text."""
-    return Response(text, status, mimetype="text/plain")
+def job_reply(connection: Connection, job: Job, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    """Return the job as it stands, and when to ask again."""
+    return with_retry_after(job, json_reply(job_shape(job, situation(connection)), status))
+
+
+def situation(connection: Connection) -> Situation:
+    """Return what surrounds the jobs of the answer at hand."""
+    return Situation(connection, now=utc_now(), lease_seconds=this_api().settings.lease_seconds)
 
 
 def client_has(version: int) -> bool:
@@ -34,23 +43,23 @@ def client_has(version: int) -> bool:
 
 def not_modified(version: int) -> Response:
     """Return the answer to a client that knows this version."""
-    return tagged(Response(status=HTTPStatus.NOT_MODIFIED), version)
+    return tagged(version, Response(status=HTTPStatus.NOT_MODIFIED))
 
 
-def tagged(response: Response, version: int) -> Response:
+def tagged(version: int, response: Response) -> Response:
     """Return `response` with the job's version as its entity tag."""
     response.set_etag(str(version))
     return response
 
 
-def about(job: Job, response: Response) -> Response:
+def with_retry_after(job: Job, response: Response) -> Response:
     """Return `response` with `Retry-After` if the job may still change."""
     if not job.is_final:
-        response.headers["Retry-After"] = str(seconds_until_news(job))
+        response.headers["Retry-After"] = str(seconds_until_news(job, utc_now()))
     return response
 
 
-def seconds_until_news(job: Job) -> int:
+def seconds_until_news(job: Job, now: datetime) -> int:
     """Return after how many whole seconds it is worth to ask about the job again."""
-    wait = timedelta() if job.due_at is None else job.due_at - utc_now()
+    wait = timedelta() if job.due_at is None else job.due_at - now
     return min(max(1, math.ceil(wait.total_seconds())), _LONGEST_SECONDS)

@@ -85,10 +85,12 @@ def load(schema: Schema, items: list[Any]) -> tuple[list[Loaded], list[Flaw]]:
     try:
         return schema.load(items, many=True), []
     except ValidationError as error:
-        return [], [flaw for index, told in error.messages_dict.items() for flaw in _flaws(schema, items, index, told)]
+        return [], [
+            flaw for index, told in error.messages_dict.items() for flaw in _flaws(schema, items, index, told)
+        ]
 
 
-def _flaws(schema: Schema, items: list[Any], index: int, told: dict[str, Any]) -> list[Flaw]:
+def _flaws(schema: Schema, items: list[Any], index: Any, told: dict[str, Any]) -> list[Flaw]:
     if not isinstance(items[index], dict):
         return [Flaw((index,), "must be an object")]
     return [

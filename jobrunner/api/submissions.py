@@ -1,15 +1,16 @@
 """From the body of a submission to a job that can be stored: every rule of the door, all flaws at once."""
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from jobrunner.api import schemas
-from jobrunner.api.pointers import Flaw, invalid_fields
+from jobrunner.api.pointers import MAX_ERRORS, Flaw, Path, invalid_fields
 from jobrunner.api.published import Shelf
 from jobrunner.api.refusals import ParamsTooLargeError
-from jobrunner.errors import JobrunnerError, UnknownTaskError
+from jobrunner.errors import UnknownTaskError
 from jobrunner.store.jobs import NewJob
 
 _SCHEMA: Final = schemas.Submission()
@@ -22,12 +23,17 @@ def task_names(items: Sequence[Any]) -> set[str]:
     return {name for name in names if isinstance(name, str)}
 
 
-def checked(items: list[Any], shelf: Shelf, *, single: bool, max_params_bytes: int, now: datetime) -> list[NewJob]:
+def checked(
+    items: list[Any], shelf: Shelf, *, single: bool, max_params_bytes: int, now: datetime
+) -> list[NewJob]:
     """Return the jobs that `items` ask for.
 
     Args:
         items: the bodies.
+        shelf: the tasks that they name.
         single: pointers start at the one item, not at the list of all.
+        max_params_bytes: of the parameters of each, as JSON.
+        now: what `delay_seconds` counts from.
 
     Raises:
         UnknownTaskError: the only thing wrong is one name.
@@ -35,38 +41,34 @@ def checked(items: list[Any], shelf: Shelf, *, single: bool, max_params_bytes: i
         ParamsTooLargeError: the parameters of one job are too large.
     """
     loaded, flaws = schemas.load(_SCHEMA, items)
-    flaws += _flaws(items, shelf)
-    if flaws:
-        raise _refusal(flaws, items, shelf, single=single)
+    more = list(itertools.islice(_more_flaws(items, shelf, {flaw.path for flaw in flaws}), MAX_ERRORS))
+    if single and not flaws and [flaw.path for flaw in more] == [(0, "task")]:
+        raise _unknown(items[0]["task"], shelf)
+    if flaws or more:
+        ordered = sorted(flaws + more, key=lambda flaw: flaw.path[0])
+        raise invalid_fields(
+            Flaw(path[1:], detail) if single else Flaw(path, detail) for path, detail in ordered
+        )
     return [_new_job(fields, shelf, max_params_bytes, now) for fields in loaded]
 
 
-def _flaws(items: list[Any], shelf: Shelf) -> Iterator[Flaw]:
+def _more_flaws(items: list[Any], shelf: Shelf, known: set[Path]) -> Iterator[Flaw]:
     """Yield what only the catalogue, or two fields together, can tell."""
     for index, item in enumerate(items):
         if not isinstance(item, dict):
             continue
         name, params = item.get("task"), item.get("params", {})
         task = shelf.tasks.get(name) if isinstance(name, str) else None
-        if task is not None:
-            if type(params) is dict:
-                yield from (Flaw((index, "params", *path), detail) for path, detail in task.flaws(params))
-        elif isinstance(name, str):
+        if task is None and (index, "task") not in known:
             yield Flaw((index, "task"), _unknown(name, shelf).errors[0]["detail"])
+        elif task is not None and isinstance(params, dict):
+            yield from (Flaw((index, "params", *path), detail) for path, detail in task.flaws(params))
         if item.get("run_at") is not None and item.get("delay_seconds") is not None:
             yield Flaw((index, "delay_seconds"), "must be left out where run_at is given")
 
 
-def _unknown(name: str, shelf: Shelf) -> UnknownTaskError:
+def _unknown(name: Any, shelf: Shelf) -> UnknownTaskError:
     return UnknownTaskError("#/task", name, shelf.names)
-
-
-def _refusal(flaws: list[Flaw], items: list[Any], shelf: Shelf, *, single: bool) -> JobrunnerError:
-    if single:
-        flaws = [Flaw(path[1:], detail) for path, detail in flaws]
-        if [path for path, _ in flaws] == [("task",)] and items[0].get("task"):
-            return _unknown(items[0]["task"], shelf)
-    return invalid_fields(sorted(flaws, key=lambda flaw: 0 if single else flaw.path[0]))
 
 
 def _new_job(fields: schemas.Loaded, shelf: Shelf, max_params_bytes: int, now: datetime) -> NewJob:
@@ -75,7 +77,7 @@ def _new_job(fields: schemas.Loaded, shelf: Shelf, max_params_bytes: int, now: d
         raise ParamsTooLargeError(
             f"the parameters are {len(params.encode())} bytes of JSON, max_params_bytes is {max_params_bytes}"
         )
-    chosen = shelf.tasks[fields["task"]].options | fields
+    chosen = {**shelf.tasks[fields["task"]].options, **fields}
     delay = fields.get("delay_seconds")
     return NewJob(
         task=fields["task"],

@@ -10,3 +10,4 @@ def to_stderr(part: str, level: str) -> None:
         format=f"%(asctime)s {part:10} %(levelname)-7s %(message)s",
         datefmt="%H:%M:%S",
     )
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # which schema it found is of no news

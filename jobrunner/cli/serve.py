@@ -1,5 +1,6 @@
 """`jobrunner serve`: API and dispatcher, kept alive together."""
 
+import contextlib
 import json
 import os
 import shlex
@@ -17,11 +18,13 @@ from jobrunner.cli.options import settings, settings_options
 from jobrunner.cli.supervisor import Part, Supervisor
 from jobrunner.cli.teaching import Command
 from jobrunner.client import Client, ClientError, Task
+from jobrunner.client.answers import Check
 from jobrunner.settings import Settings
 from jobrunner.store import migrations
 from jobrunner.store.engine import Store
 
 _SPARE_SECONDS: Final = 15.0  #: beyond the longest drain, before what still runs is killed
+_TASKS: Final = "tasks"  #: the readiness check that need not pass
 _FIRST: Final = ("examples.primes", {"n": 1_000_000})  #: a task for the first curl line, if it is served
 
 
@@ -48,11 +51,16 @@ def serve(config: Path | None, **flags: Any) -> None:
     supervisor = Supervisor(
         _parts(chosen),
         missing=lambda: _missing(client),
-        announce=lambda: _announce(client, chosen),
-        say=lambda line: click.echo(f"jobrunner: {line}", err=True),
+        announce=lambda: _announce(client, store, chosen),
+        say=_say,
         stop_seconds=chosen.drain_seconds + chosen.grace_seconds + _SPARE_SECONDS,
     )
     sys.exit(supervisor.run())
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError):  # a terminal that was closed: nobody is there to be told
+        click.echo(f"jobrunner: {line}", err=True)
 
 
 def _parts(chosen: Settings) -> list[Part]:
@@ -74,37 +82,44 @@ def environment(chosen: Settings, environ: Mapping[str, str] = os.environ) -> di
 
     Not flags: everybody may read another's command line, and `database_url` may hold a password.
     """
-    return {
-        **environ,
-        **{f"JOBRUNNER_{name.upper()}": text for name, text in _as_text(chosen).items() if text},
-    }
-
-
-def _as_text(chosen: Settings) -> dict[str, str]:
     values = {field.name: getattr(chosen, field.name) for field in fields(chosen)}
-    return {
-        name: ",".join(value) if isinstance(value, tuple) else str(value) for name, value in values.items()
-    }
+    texts = {name: ",".join(one) if isinstance(one, tuple) else str(one) for name, one in values.items()}
+    ours = {f"JOBRUNNER_{name.upper()}": text for name, text in texts.items() if text}
+    return {**environ, **ours, "JOBRUNNER_CONFIG": os.devnull}  # read here, once
 
 
 def _missing(client: Client) -> str:
     try:
-        client.ensure_ready()
+        return "; ".join(
+            f"{check['name']}: {check['detail']}" for check in _failed(client) if check["name"] != _TASKS
+        )
     except ClientError as error:
         return str(error)
-    return ""
 
 
-def _announce(client: Client, chosen: Settings) -> None:
-    click.echo(f"jobrunner serves at {client.url}")
-    click.echo(f"  data     {chosen.database_url or chosen.data}")
-    click.echo(f"  workers  {chosen.workers}")
-    click.echo(f"  tasks    {', '.join(chosen.tasks)}")
-    click.echo(f"try:  {first_line(client.url, client.tasks())}")
+def _failed(client: Client) -> list[Check]:
+    return [check for check in client.checks() if not check["ok"]]
+
+
+def _announce(client: Client, store: Store, chosen: Settings) -> None:
+    lines = [
+        f"jobrunner serves at {client.url}",
+        f"  store    {store.path}",
+        f"  workers  {chosen.workers}",
+        f"  tasks    {', '.join(chosen.tasks)}",
+    ]
+    try:
+        # A module that cannot be imported keeps no other from being served.
+        lines += [f"  NOT SERVED: {check['detail']}" for check in _failed(client)]
+        lines.append(f"try:  {first_line(client.url, client.tasks())}")
+    except ClientError as error:
+        lines.append(f"  but now: {error}")
+    client.close()  # a connection that is kept open would hold up the API's stop
+    click.echo("\n".join(lines))
 
 
 def first_line(url: str, tasks: list[Task]) -> str:
-    """Return a curl command that submits one of the tasks, or that lists them if all must be given something."""
+    """Return a curl command that submits a task; if each must be given something, one that lists them."""
     name, params = _FIRST
     if name not in {task["name"] for task in tasks}:
         free = [task["name"] for task in tasks if not task["params"].get("required")]

@@ -44,11 +44,15 @@ class Job(TypedDict):
     priority: int
     queue: str
     labels: dict[str, str]
+    timeout: float | None
+    retries: int
+    crash_retries: int
+    memory_limit: int | None
     created_at: str
     run_at: str | None
     started_at: str | None
     finished_at: str | None
-    waited_seconds: float | None
+    waited_seconds: float
     ran_seconds: float | None
     version: int
     links: dict[str, str]
@@ -91,6 +95,67 @@ class TaskList(TypedDict):
     """All tasks."""
 
     items: list[Task]
+
+
+class Slot(TypedDict):
+    """What one worker of a dispatcher does, and has done since the dispatcher started."""
+
+    worker: int
+    pid: int
+    process_pid: int
+    job_id: int | None
+    attempt: int | None
+    done: int
+    failed: int
+    partials: int
+    busy_seconds: float
+
+
+class Dispatcher(TypedDict):
+    """A dispatcher, as its last heartbeat left it."""
+
+    id: int
+    host: str
+    pid: int
+    started_at: str
+    heartbeat_age_seconds: float
+    alive: bool
+    workers: int
+    slots: list[Slot]
+
+
+class Rates(TypedDict):
+    """Means over the last `minutes`."""
+
+    minutes: int
+    done_per_second: float
+    failed_per_second: float
+    partials_per_second: float
+    busy_workers: float
+
+
+class Stats(TypedDict):
+    """How much waits and how much gets done; `jobs` counts them by state."""
+
+    at: str
+    jobs: dict[str, int]
+    oldest_queued_seconds: float | None
+    rates: list[Rates]
+    dispatchers: list[Dispatcher]
+
+
+class Check(TypedDict):
+    """One thing that the service needs, and whether it has it."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+class Readiness(TypedDict):
+    """Everything that the service needs."""
+
+    checks: list[Check]
 
 
 class SubmitOptions(TypedDict, total=False):

@@ -6,8 +6,18 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
 from urllib.parse import quote
 
-from jobrunner.client.answers import Job, JobPage, Partials, SubmitOptions, Task, TaskList
-from jobrunner.client.errors import BadAnswerError
+from jobrunner.client.answers import (
+    Check,
+    Job,
+    JobPage,
+    Partials,
+    Readiness,
+    Stats,
+    SubmitOptions,
+    Task,
+    TaskList,
+)
+from jobrunner.client.errors import BadAnswerError, ProblemError
 from jobrunner.client.transport import Query, Transport
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
@@ -91,7 +101,7 @@ class Client:
         return self._get(f"/jobs/{job_id}/partials", Partials, _given(after=after, limit=limit))
 
     def log(self, job_id: int, *, tail: int | None = None, attempt: int | None = None) -> str:
-        """Return what the job printed in its last attempt, or in `attempt`; if given, its last `tail` lines."""
+        """Return what the job printed in its last attempt, or in `attempt`; of that the last `tail` lines."""
         query = _given(tail=tail, attempt=attempt)
         answer = self._transport.call(HTTPMethod.GET, f"/jobs/{job_id}/log", query)
         return answer.body.decode(errors="replace")
@@ -115,13 +125,18 @@ class Client:
         """Return one task."""
         return self._get(f"/tasks/{quote(name, safe='')}", Task)
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> Stats:
         """Return counts, rates, and what each worker does."""
         return self._get("/stats", Stats)
 
-    def ensure_ready(self) -> None:
-        """Raise `ProblemError`, which says what is missing, unless API, store and a dispatcher are ready."""
-        self._transport.call(HTTPMethod.GET, "/readyz")
+    def checks(self) -> list[Check]:
+        """Return what the service needs, each with whether it has it."""
+        try:
+            return self._get("/readyz", Readiness)["checks"]
+        except ProblemError as problem:
+            if "checks" not in problem.members:
+                raise
+            return _checked(problem.members, Readiness)["checks"]
 
     def _get(self, path: str, shape: type[_Shape], query: Query = ()) -> _Shape:
         return _checked(self._transport.call(HTTPMethod.GET, path, query).json(), shape)

@@ -26,10 +26,12 @@ class ProblemError(ClientError):
         title: the same for every problem of this type.
         detail: what happened this time; may be empty.
         errors: one `{"pointer": "#/params/epochs", "detail": "..."}` for each field that is not valid.
+        members: all that the problem said, these and others.
     """
 
     def __init__(self, status: int, problem: dict[str, Any]) -> None:
         self.status = status
+        self.members = problem
         self.type = str(problem.get("type", "about:blank"))
         self.title = str(problem.get("title", f"HTTP status {status}"))
         self.detail = str(problem.get("detail", ""))

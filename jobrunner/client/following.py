@@ -53,28 +53,29 @@ class Follower:
         return News(job, partials, job["state"] in FINAL and self._seen_partials >= job["partials"])
 
 
-def follow(follower: Follower, rest: Callable[[float], None] = time.sleep) -> Iterator[News]:
-    """Yield what is new until the job is final.
+def follow(*followers: Follower, rest: Callable[[float], None] = time.sleep) -> Iterator[News]:
+    """Yield what is new, of each follower in turn, until all their jobs are final.
 
     Raises:
         UnreachableError: the API has been away for longer than `PATIENCE_SECONDS`.
     """
+    unfinished = list(followers)
     rest_seconds = FIRST_REST_SECONDS
     away_since: float | None = None
-    while True:
+    while unfinished:
+        rest_seconds = min(rest_seconds * _REST_GROWTH, LONGEST_REST_SECONDS)
         try:
-            news = follower.look()
+            for follower in tuple(unfinished):
+                news = follower.look()
+                if news is not None:
+                    rest_seconds = FIRST_REST_SECONDS
+                    yield news
+                    if news.is_last:
+                        unfinished.remove(follower)
             away_since = None
         except UnreachableError:
-            news = None
             away_since = away_since or time.monotonic()
             if time.monotonic() - away_since > PATIENCE_SECONDS:
                 raise
-        if news is None:
-            rest_seconds = min(rest_seconds * _REST_GROWTH, LONGEST_REST_SECONDS)
-        else:
-            yield news
-            if news.is_last:
-                return
-            rest_seconds = FIRST_REST_SECONDS
-        rest(rest_seconds)
+        if unfinished:
+            rest(rest_seconds)

@@ -9,8 +9,8 @@ from typing import Final
 
 from jobrunner.store.moves import Claimed
 
-BUNDLE_SECONDS: Final = 0.02  #: the work in a bundle, as far as can be foreseen
-BUNDLE_TICKETS: Final = 32  #: at most
+BUNDLE_SECONDS: Final = 0.05  #: the work in a bundle, as far as can be foreseen
+BUNDLE_TICKETS: Final = 64  #: at most
 FORGETTING: Final = 0.2  #: the weight of a new, shorter duration; a longer one counts whole, at once
 
 

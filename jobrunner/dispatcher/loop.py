@@ -24,7 +24,7 @@ from jobrunner.settings import Settings
 from jobrunner.store import catalogue as store_catalogue
 from jobrunner.store import dispatchers, jobs, moves, throughput
 from jobrunner.store import reports as store_reports
-from jobrunner.store.engine import Store
+from jobrunner.store.engine import CHECKPOINT_BYTES, CHECKPOINT_BYTES_IDLE, Store
 
 BEAT_SECONDS: Final = 1.0  #: between heartbeats, and the longest rest: the slow look beside the bell
 
@@ -159,8 +159,8 @@ class Dispatcher:
             queued = jobs.counts(connection)[State.QUEUED]
         for dispatcher_id in dead:
             self._give_back(dispatcher_id, now)
-        self._store.checkpoint_if_large()
         running = self._pool.size - self._pool.free
+        self._store.checkpoint_if_large(CHECKPOINT_BYTES if running or queued else CHECKPOINT_BYTES_IDLE)
         rate = 0.0 if sample is None else (sample.done + sample.failed) / sample.seconds
         draining = "draining: " if self._drain_until is not None else ""
         notify(f"WATCHDOG=1\nSTATUS={draining}{running} running, {queued} queued, {rate:.0f} jobs/s")

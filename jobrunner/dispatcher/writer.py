@@ -23,6 +23,7 @@ from jobrunner.wakeup import wake
 
 BATCH_REPORTS: Final = 500  #: in one transaction
 BATCH_EVENTS: Final = 10_000  #: in one transaction, roughly
+GATHER_SECONDS: Final = 0.01  #: between two commits under load; after a quiet time nothing waits
 LOOK_SECONDS: Final = 0.25  #: how often it looks whether it is still wanted
 RETRY_SECONDS: Final = 0.5  #: between two attempts to write to a store that cannot be written
 ORPHAN_SECONDS: Final = 0.5  #: for what is in the Queue, once the dispatcher is gone
@@ -38,6 +39,7 @@ class Writer:
         self._store = store
         self._bells = bells
         self._stop = threading.Event()
+        self._written_at = 0.0
 
     def stop(self, _signum: int = 0, _frame: FrameType | None = None) -> None:
         """End when the Queue is empty."""
@@ -63,6 +65,7 @@ class Writer:
         events = 0
         try:
             reports = self._queue.get(timeout=0 if self._stop.is_set() else LOOK_SECONDS)
+            self._stop.wait(self._written_at + GATHER_SECONDS - time.monotonic())
             while reports is not None:
                 batch += reports
                 events += sum(len(report.said) for report in reports)
@@ -87,6 +90,7 @@ class Writer:
                     raise
                 log.warning("%s; %d reports wait", error, len(batch))
                 threading.Event().wait(RETRY_SECONDS)
+        self._written_at = time.monotonic()
         for report in recorded.refused:
             log.warning("job %d has moved on: attempt %d is refused", report.job_id, report.attempt)
         if recorded.requeued:

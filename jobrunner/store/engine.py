@@ -19,8 +19,11 @@ from jobrunner.errors import StoreError, StoreUnavailableError
 
 BUSY_SECONDS: Final = 5.0  #: how long a writer waits for another one
 BUSY_PAUSE_SECONDS: Final = 0.0003  #: between two attempts to get the write lock
-CHECKPOINT_BYTES: Final = 16 << 20  #: a daemon checkpoints a WAL of this size
-CHECKPOINT_BYTES_WITHOUT_DAEMON: Final = 64 << 20  #: the API does so when nobody else has
+CHECKPOINT_BYTES: Final = (
+    64 << 20
+)  #: a daemon checkpoints a WAL of this size, although it stops all writers for a while
+CHECKPOINT_BYTES_IDLE: Final = 1 << 20  #: or of this, when nothing runs
+CHECKPOINT_BYTES_WITHOUT_DAEMON: Final = 128 << 20  #: the API does so when nobody else has
 
 
 class Store:

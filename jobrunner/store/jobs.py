@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, bindparam, delete, exists, insert, select
+from sqlalchemy import Connection, Row, Select, bindparam, delete, exists, insert, select, text
 
 from jobrunner.errors import JobNotFoundError, WrongStateError
 from jobrunner.lifecycle import FINAL, State
@@ -67,13 +67,16 @@ class Job:
         return self.state in FINAL
 
 
-_INSERT: Final = insert(job).returning(job.c.id, sort_by_parameter_order=True)
+# AUTOINCREMENT's own memory of the highest id that was ever given.  Under the write lock nobody else
+# takes one, and rows with ids of our own go in four times as fast as rows whose ids are asked back.
+_LAST_ID: Final = text("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'job'")
 
 
 def submit(connection: Connection, new: Sequence[NewJob], *, now: datetime) -> list[int]:
     """Store the jobs as queued; return their ids in the same order."""
-    rows = [_row(one, now) for one in new]
-    ids = list(connection.execute(_INSERT, rows).scalars())
+    first = connection.execute(_LAST_ID).scalar_one() + 1
+    ids = list(range(first, first + len(new)))
+    connection.execute(insert(job), [_row(job_id, one, now) for job_id, one in zip(ids, new, strict=True)])
     queued = {"seq": 1, "kind": EventKind.STATE, "attempt": 0, "at": now, "data": state_data(State.QUEUED)}
     connection.execute(insert(event), [{"job_id": job_id, **queued} for job_id in ids])
     labels = [
@@ -86,8 +89,9 @@ def submit(connection: Connection, new: Sequence[NewJob], *, now: datetime) -> l
     return ids
 
 
-def _row(one: NewJob, now: datetime) -> dict[str, Any]:
+def _row(job_id: int, one: NewJob, now: datetime) -> dict[str, Any]:
     return {
+        "id": job_id,
         "task": one.task,
         "params": one.params,
         "state": State.QUEUED,

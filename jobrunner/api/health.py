@@ -1,0 +1,27 @@
+"""`/livez` and `/readyz`: for whoever watches over the service."""
+
+from typing import Final
+
+from flask import Blueprint, Response
+
+from jobrunner.api import checks
+from jobrunner.api.context import this_api
+from jobrunner.api.refusals import NotReadyError
+from jobrunner.api.replies import json_reply
+
+routes: Final = Blueprint("health", __name__)
+
+
+@routes.get("/livez")
+def show_alive() -> Response:
+    """Say that the API answers."""
+    return json_reply({"alive": True})
+
+
+@routes.get("/readyz")
+def show_ready() -> Response:
+    """Say whether a job that is submitted now would be kept and run, and if not, why."""
+    outcomes = checks.run(this_api())
+    if not all(outcome["ok"] for outcome in outcomes):
+        raise NotReadyError(outcomes)
+    return json_reply({"ready": True, "checks": outcomes})

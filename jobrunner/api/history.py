@@ -1,0 +1,113 @@
+"""What a job has left so far: its result, its partial results, its log, its attempts."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from flask import Blueprint, Response, request
+from msgspec import Raw
+from sqlalchemy import Connection
+
+from jobrunner.api import query, schemas
+from jobrunner.api.context import this_api
+from jobrunner.api.refusals import AttemptNotFoundError, JobFailedError, NotFinishedError
+from jobrunner.api.replies import client_has, json_reply, not_modified, tagged, with_retry_after
+from jobrunner.api.shapes import attempt_shape
+from jobrunner.reports import EventKind
+from jobrunner.store import attempts, events, jobs
+from jobrunner.store.events import Event
+
+routes: Final = Blueprint("history", __name__)
+_PARTIALS: Final = schemas.PartialsQuery()
+_LOG: Final = schemas.LogQuery()
+_CHUNK: Final = 64  # events read at a time, for one may be a megabyte
+_PAGE_BYTES: Final = 16 << 20  # of partial results in one answer, beside its last chunk
+
+
+@routes.get("/jobs/<job_id:job_id>/result")
+def show_result(job_id: int) -> Response:
+    """Show what the task returned, bare."""
+    query.read()
+    with this_api().store.read() as connection:
+        if request.if_none_match and client_has(version := jobs.version(connection, job_id)):
+            return not_modified(version)
+        job = jobs.get(connection, job_id)
+    if not job.is_final:
+        raise NotFinishedError(job)
+    if job.result is None:
+        raise JobFailedError(job)
+    return tagged(job.version, json_reply(Raw(job.result)))
+
+
+@routes.get("/jobs/<job_id:job_id>/partials")
+def list_partials(job_id: int) -> Response:
+    """List the values that the task has yielded."""
+    asked = query.read(_PARTIALS)
+    with this_api().store.read() as connection:
+        job = jobs.get(connection, job_id)
+        found, rest = _partials(connection, job_id, asked["after"], asked["limit"])
+    page = {
+        "items": [
+            {"seq": one.seq, "attempt": one.attempt, "at": one.at, "value": Raw(one.data)} for one in found
+        ],
+        "next_after": found[-1].seq if found else asked["after"],
+        "complete": job.is_final and not rest,
+    }
+    return with_retry_after(job, json_reply(page))
+
+
+def _partials(connection: Connection, job_id: int, after: int, limit: int) -> tuple[list[Event], bool]:
+    """Return a page of partial results, fewer than `limit` if they are large, and whether more are there."""
+    found: list[Event] = []
+    size = 0
+    while len(found) <= limit and size <= _PAGE_BYTES:
+        wanted = min(_CHUNK, limit + 1 - len(found))
+        chunk = events.after(connection, job_id, seq=after, kinds=(EventKind.PARTIAL,), limit=wanted)
+        found += chunk
+        if len(chunk) < wanted:
+            return found, False
+        after = chunk[-1].seq
+        size += sum(len(one.data) for one in chunk)
+    return found[:limit], True
+
+
+@routes.get("/jobs/<job_id:job_id>/log")
+def show_log(job_id: int) -> Response:
+    """Show what the job's last attempt, or another one, has printed."""
+    asked = query.read(_LOG)
+    with this_api().store.read() as connection:
+        job = jobs.get(connection, job_id)
+        number = asked["attempt"] or job.attempt
+        if number > job.attempt:
+            raise AttemptNotFoundError(job_id, number, job.attempt)
+        text = "".join(_log(connection, job_id, number))
+    if asked["tail"] is not None:
+        text = last_lines(text, asked["tail"])
+    return with_retry_after(job, Response(text, mimetype="text/plain"))
+
+
+def _log(connection: Connection, job_id: int, attempt: int) -> Iterator[str]:
+    seq = 0
+    kinds = (EventKind.LOG,)
+    while chunk := events.after(connection, job_id, seq=seq, kinds=kinds, attempt=attempt, limit=_CHUNK):
+        yield from (one.data for one in chunk)
+        seq = chunk[-1].seq
+
+
+def last_lines(text: str, count: int) -> str:
+    """Return the last `count` lines; what follows the last line break is a line too."""
+    end = len(text) - text.endswith("\n")
+    for _ in range(count):
+        end = text.rfind("\n", 0, max(0, end))
+        if end < 0:
+            return text
+    return text[end + 1 :] if count else ""
+
+
+@routes.get("/jobs/<job_id:job_id>/attempts")
+def list_attempts(job_id: int) -> Response:
+    """List every run of a job, and how it ended."""
+    query.read()
+    with this_api().store.read() as connection:
+        job = jobs.get(connection, job_id)
+        items: list[dict[str, Any]] = [attempt_shape(one) for one in attempts.of_job(connection, job_id)]
+    return with_retry_after(job, json_reply({"items": items}))

@@ -1,0 +1,114 @@
+"""`/jobs`: listing, showing, cancelling, asking again, deleting."""
+
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urlencode
+
+from flask import Blueprint, Response, request
+
+from jobrunner.api import body, cursor, query, schemas
+from jobrunner.api.context import this_api
+from jobrunner.api.pointers import invalid_fields
+from jobrunner.api.refusals import AlreadyFinishedError
+from jobrunner.api.replies import (
+    client_has,
+    job_reply,
+    json_reply,
+    not_modified,
+    situation,
+    tagged,
+)
+from jobrunner.api.shapes import job_shape
+from jobrunner.api.submit import require_room
+from jobrunner.clock import utc_now
+from jobrunner.lifecycle import State
+from jobrunner.store import jobs, moves
+from jobrunner.store.jobs import Filter, Job
+
+routes: Final = Blueprint("jobs", __name__)
+_LIST: Final = schemas.JobsQuery()
+_CANCELLATION: Final = schemas.Cancellation()
+
+
+@routes.get("/jobs")
+def list_jobs() -> Response:
+    """List jobs, newest first."""
+    asked = query.read(_LIST)
+    wanted = Filter(
+        states=tuple(asked["state"]),
+        task=asked["task"],
+        queue=asked["queue"],
+        labels=tuple(asked["label"]),
+        created_after=asked["created_after"],
+    )
+    before_id = None if asked["after"] is None else cursor.decode(asked["after"], wanted)
+    with this_api().store.read() as connection:
+        found = jobs.page(connection, wanted, before_id=before_id, limit=asked["limit"] + 1)
+        around = situation(connection)
+        shown = [job_shape(job, around) for job in found[: asked["limit"]]]
+    following = cursor.encode(found[-2].id, wanted) if len(found) > asked["limit"] else None
+    headers = {} if following is None else {"Link": _link(following)}
+    return json_reply({"items": shown, "next": following}, headers=headers)
+
+
+def _link(following: str) -> str:
+    kept = [(name, value) for name, value in request.args.items(multi=True) if name != "after"]
+    return f'</jobs?{urlencode([*kept, ("after", following)])}>; rel="next"'
+
+
+@routes.get("/jobs/<job_id:job_id>")
+def show_job(job_id: int) -> Response:
+    """Show how a job stands."""
+    query.read()
+    with this_api().store.read() as connection:
+        if request.if_none_match and client_has(version := jobs.version(connection, job_id)):
+            return not_modified(version)
+        job = jobs.get(connection, job_id)
+        return tagged(job.version, job_reply(connection, job))
+
+
+@routes.post("/jobs/<job_id:job_id>/cancel")
+def cancel_job(job_id: int) -> Response:
+    """Cancel a job: at once if it is queued, else as soon as its process has stopped."""
+    query.read()
+    grace_seconds = _grace_seconds()
+    with this_api().store.write(durable=True) as connection:
+        _refuse_finished(jobs.get(connection, job_id))
+        state = moves.cancel(connection, job_id, grace_seconds=grace_seconds, now=utc_now())
+        status = HTTPStatus.OK if state is State.CANCELLED else HTTPStatus.ACCEPTED
+        reply = job_reply(connection, jobs.get(connection, job_id), status)
+    this_api().wake_dispatchers()
+    return reply
+
+
+def _grace_seconds() -> float:
+    asked, flaws = schemas.load(_CANCELLATION, [body.read_if_any({})])
+    if flaws:
+        raise invalid_fields(flaw._replace(path=flaw.path[1:]) for flaw in flaws)
+    return float(asked[0].get("grace_seconds", this_api().settings.grace_seconds))
+
+
+def _refuse_finished(job: Job) -> None:
+    if job.state in (State.SUCCEEDED, State.FAILED):
+        raise AlreadyFinishedError(job.id, job.state, "cancel")
+
+
+@routes.post("/jobs/<job_id:job_id>/retry")
+def retry_job(job_id: int) -> Response:
+    """Queue a failed or cancelled job again."""
+    query.read()
+    with this_api().store.write(durable=True) as connection:
+        require_room(connection, 1)
+        moves.requeue(connection, job_id, now=utc_now())
+        reply = job_reply(connection, jobs.get(connection, job_id), HTTPStatus.ACCEPTED)
+    this_api().wake_dispatchers()
+    return reply
+
+
+@routes.delete("/jobs/<job_id:job_id>")
+def delete_job(job_id: int) -> Response:
+    """Delete a job that is final, with all its history."""
+    query.read()
+    with this_api().store.write(durable=True) as connection:
+        jobs.remove(connection, job_id)
+    return Response(status=HTTPStatus.NO_CONTENT)

@@ -1,0 +1,42 @@
+"""What a job's surroundings say about it: why it stands where it stands."""
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from functools import cached_property
+
+from sqlalchemy import Connection
+
+from jobrunner.lifecycle import State
+from jobrunner.store import catalogue, dispatchers
+from jobrunner.store.dispatchers import Dispatcher
+from jobrunner.store.jobs import Job
+
+
+class Situation:
+    """One moment's view, to be asked while its connection is open."""
+
+    def __init__(self, connection: Connection, *, now: datetime, lease_seconds: float) -> None:
+        self._connection = connection
+        self._lease = timedelta(seconds=lease_seconds)
+        self.now = now
+
+    def is_fresh(self, dispatcher: Dispatcher) -> bool:
+        """Whether the dispatcher's heartbeat is younger than its lease."""
+        return self.now - dispatcher.heartbeat_at <= self._lease
+
+    @cached_property
+    def _served(self) -> Collection[str]:
+        """The tasks that somebody can run, read only if a job of the answer waits."""
+        if not any(map(self.is_fresh, dispatchers.alive(self._connection))):
+            return frozenset()
+        return frozenset(catalogue.names(self._connection))
+
+    def reason(self, job: Job) -> str | None:
+        """Return why `job` stands where it stands; None if its state says it all."""
+        if job.cancel_grace_seconds is not None:
+            return "stopping"
+        if job.state is not State.QUEUED:
+            return None
+        if job.due_at is not None and job.due_at > self.now:
+            return "backing off" if job.attempt else "scheduled"
+        return "waiting for a worker" if job.task in self._served else "no dispatcher"

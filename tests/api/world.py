@@ -1,0 +1,168 @@
+"""A prepared store with a dispatcher and its tasks, and what a dispatcher would do to the jobs."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+from flask.testing import FlaskClient
+from msgspec import Meta
+
+from jobrunner.api.app import create_app
+from jobrunner.api.context import Api
+from jobrunner.clock import utc_now
+from jobrunner.lifecycle import Ending
+from jobrunner.reports import Ended, EventKind, Report, error
+from jobrunner.settings import Settings
+from jobrunner.store import catalogue, dispatchers, jobs, migrations, moves, reports
+from jobrunner.store.dispatchers import Process
+from jobrunner.store.engine import Store
+from jobrunner.store.moves import Claimed
+from jobrunner.tasks.parameters import Parameters
+from jobrunner.tasks.registry import Options
+
+
+class Colour(StrEnum):
+    RED = "red"
+    BLUE = "blue"
+
+
+@dataclass
+class Place:
+    x: float
+    y: float = 0.0
+
+
+def train(dataset: str, epochs: Annotated[int, Meta(ge=1, le=1000)] = 10) -> None:
+    """Fit a classifier."""
+
+
+def paint(
+    colour: Colour = Colour.RED,
+    where: Place | None = None,
+    when: datetime | None = None,
+    sizes: list[int] | None = None,
+    notes: dict[str, Any] | None = None,
+) -> None:
+    """Paint something."""
+
+
+def nothing(n: int = 0) -> None:
+    """Do nothing."""
+
+
+DEFAULTS = Options(timeout=None, retries=0, crash_retries=2, memory_limit=None, queue="default", priority=0)
+CAREFUL = Options(timeout=600, retries=3, crash_retries=0, memory_limit=2 << 30, queue="slow", priority=-5)
+
+
+def description(name: str, function: Callable[..., None], options: Options = DEFAULTS) -> dict[str, Any]:
+    """What a dispatcher publishes of a task."""
+    schema = Parameters(function).schema
+    return {"name": name, "doc": function.__doc__, "params": schema, "options": dict(options)}
+
+
+OFFERED = [
+    description("demo.nothing", nothing),
+    description("demo.paint", paint),
+    description("demo.train", train, CAREFUL),
+]
+
+
+@dataclass
+class World:
+    """The API of one store, and what happens to its jobs."""
+
+    settings: Settings
+    dispatcher_id: int = 0
+    app: Api = field(init=False)
+    client: FlaskClient = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.store = Store(self.settings.url)
+        migrations.prepare(self.store)
+        self.dispatcher_id = self.start_dispatcher()
+        self.app = create_app(self.settings)
+        self.client = self.app.test_client()
+
+    def close(self) -> None:
+        self.store.close()
+        self.app.store.close()
+
+    def start_dispatcher(self, offered: list[dict[str, Any]] | None = None) -> int:
+        process = Process(host="here", place="boot/1", pid=1234, started_ticks=99)
+        with self.store.write(durable=False) as connection:
+            number = dispatchers.register(connection, process, workers=2, now=utc_now())
+            catalogue.publish(connection, number, OFFERED if offered is None else offered, now=utc_now())
+        return number
+
+    def dispatcher_falls_silent(self) -> None:
+        """Its last heartbeat is older than its lease."""
+        long_ago = utc_now() - timedelta(seconds=self.settings.lease_seconds + 1)
+        with self.store.write(durable=False) as connection:
+            dispatchers.heartbeat(connection, self.dispatcher_id, slots=[], now=long_ago)
+
+    def submit(self, task: str = "demo.nothing", **body: Any) -> int:
+        """Submit a job over HTTP; return its id."""
+        answer = self.client.post("/jobs", json={"task": task, **body})
+        assert answer.status_code == 202, answer.text
+        return int(answer.json["id"])
+
+    def claim(self, *, now: datetime | None = None) -> list[Claimed]:
+        """Have the dispatcher take all that is due."""
+        tasks = [one["name"] for one in OFFERED]
+        with self.store.write(durable=False) as connection:
+            return moves.claim(connection, self.dispatcher_id, tasks=tasks, room=1000, now=now or utc_now())
+
+    def say(self, job_id: int, *said: tuple[EventKind, str], attempt: int = 1) -> None:
+        """Have the job's attempt say something."""
+        self._record(Report(job_id, attempt, utc_now(), said))
+
+    def end(self, job_id: int, ending: Ending, *, attempt: int = 1, result: Any = None) -> None:
+        """Have the job's attempt end."""
+        ok = ending is Ending.SUCCEEDED
+        ended = Ended(
+            ending,
+            result=json.dumps(result) if ok else None,
+            error=None if ok else error(ending, "so it went", type="ValueError"),
+            worker=1,
+            peak_memory_bytes=1 << 20,
+            cpu_seconds=0.5,
+        )
+        self._record(Report(job_id, attempt, utc_now(), (), ended))
+
+    def _record(self, report: Report) -> None:
+        with self.store.write(durable=False) as connection:
+            assert not reports.record(connection, [report]).refused
+
+    def running(self, **body: Any) -> int:
+        """Return a job that runs."""
+        job_id = self.submit(**body)
+        assert [one.id for one in self.claim()] == [job_id]
+        return job_id
+
+    def succeeded(self, result: Any = None) -> int:
+        job_id = self.running()
+        self.end(job_id, Ending.SUCCEEDED, result=result)
+        return job_id
+
+    def failed(self) -> int:
+        job_id = self.running()
+        self.end(job_id, Ending.EXCEPTION)
+        return job_id
+
+    def cancelled(self) -> int:
+        job_id = self.submit()
+        assert self.client.post(f"/jobs/{job_id}/cancel").status_code == 200
+        return job_id
+
+    def count(self) -> int:
+        """How many jobs are stored."""
+        with self.store.read() as connection:
+            return sum(jobs.counts(connection).values())
+
+
+def made_in(directory: Path, **settings: Any) -> World:
+    return World(Settings(data=directory, **settings))

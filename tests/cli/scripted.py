@@ -1,0 +1,127 @@
+"""A real HTTP server that answers as a test says."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, NamedTuple
+
+
+class Request(NamedTuple):
+    """What came in; `connection` counts the connections, from 1."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: Any
+    connection: int
+
+
+class Reply(NamedTuple):
+    """What goes out; `hang_up`: "before" it closes the connection instead, "after" once it has answered."""
+
+    body: Any = None
+    status: int = 200
+    headers: Mapping[str, str] = {}
+    hang_up: str = ""
+
+
+class Server(ThreadingHTTPServer):
+    """Gives the replies in order and keeps the requests."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.replies: list[Reply] = []
+        self.requests: list[Request] = []
+        self.connections = 0
+        self.hung_up = threading.Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.connections += 1
+        self._connection = self.server.connections
+
+    def _answer(self) -> None:
+        length = int(self.headers.get("Content-Length", 0))
+        body = json.loads(self.rfile.read(length)) if length else None
+        headers = dict(self.headers.items())
+        self.server.requests.append(Request(self.command, self.path, headers, body, self._connection))
+        reply = self.server.replies.pop(0)
+        if reply.hang_up != "before":
+            payload = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+            self.send_response(reply.status)
+            kind = "application/problem+json" if reply.status >= 400 else "application/json"
+            for name, value in {
+                "Content-Type": kind,
+                "Content-Length": str(len(payload)),
+                **reply.headers,
+            }.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(payload)
+        if reply.hang_up:
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.server.hung_up.set()
+
+    do_GET = do_POST = _answer  # noqa: N815 - names that http.server asks for
+
+    def log_message(self, *_: object) -> None:
+        """Keep silent."""
+
+
+@contextmanager
+def serving() -> Iterator[Server]:
+    """Run a server for the length of a block."""
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def job(**changes: Any) -> dict[str, Any]:
+    """Return a job as the API shows it, with these members changed."""
+    return {
+        "id": 42,
+        "task": "examples.primes",
+        "params": {"n": 100},
+        "state": "queued",
+        "reason": "waiting for a worker",
+        "progress": None,
+        "partials": 0,
+        "result": None,
+        "error": None,
+        "attempt": 0,
+        "priority": 0,
+        "queue": "default",
+        "labels": {},
+        "timeout": None,
+        "retries": 0,
+        "crash_retries": 2,
+        "memory_limit": None,
+        "created_at": "2026-11-23T01:02:03.456789Z",
+        "run_at": None,
+        "started_at": None,
+        "finished_at": None,
+        "waited_seconds": 0.004,
+        "ran_seconds": None,
+        "version": 1,
+        "links": {},
+    } | changes
