@@ -1,15 +1,10 @@
 """What the task modules hold, learnt from a job process: the dispatcher itself never runs user code."""
 
-import json
-import time
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
-from jobrunner.dispatcher.handle import Handle
-from jobrunner.dispatcher.lines import Kind
+from jobrunner.dispatcher.handle import IMPORT_SECONDS, Handle
 from jobrunner.dispatcher.tickets import Code, Limits
 from jobrunner.errors import TaskModulesError
-
-IMPORT_SECONDS: Final = 120.0  #: for all task modules together
 
 
 class Catalogue(NamedTuple):
@@ -50,32 +45,14 @@ def describe(code: Code, limits: Limits) -> Catalogue:
 def _hear_hello(code: Code, limits: Limits) -> tuple[dict[str, Any] | None, str | None, str]:
     """Return what a new job process says of itself, or the module it was importing and how it ended."""
     process = Handle(code, limits)
-    give_up_at = time.monotonic() + IMPORT_SECONDS
-    importing: str | None = None
-    printed = b""
     try:
-        while (left := give_up_at - time.monotonic()) > 0:
-            sources = {key.data for key, _ in process.selector.select(left)}
-            if "output" in sources:
-                data = process.read_output()
-                printed = (printed + data)[-4096:]
-                if not data:
-                    process.forget("output")
-            if "pipe" in sources:
-                try:
-                    lines = process.reader.read()
-                except EOFError:
-                    break
-                for line in lines:
-                    if line[:1] == Kind.IMPORTING.value:
-                        importing = json.loads(line[1:])
-                    elif line[:1] == Kind.HELLO.value:
-                        return json.loads(line[1:]), importing, ""
+        greeting = process.greet()
     finally:
         death = process.kill()
-        printed += process.read_output()
+        rest = process.read_output()
         process.close()
     how = f"killed by {death.signal}" if death.signal else f"exit code {death.exit_code}"
-    if left <= 0:
+    if greeting.timed_out:
         how = f"it took more than {IMPORT_SECONDS:g} s"
-    return None, importing, f"{how}\n{printed.decode('utf-8', 'replace')}".strip()
+    printed = (greeting.printed + rest).decode("utf-8", "replace")
+    return greeting.hello, greeting.importing, f"{how}\n{printed}".strip()

@@ -1,6 +1,7 @@
 """The worker's handle on its job process: starting it, hearing it, killing it with all that it started."""
 
 import contextlib
+import json
 import os
 import selectors
 import signal
@@ -8,12 +9,14 @@ import subprocess
 import sys
 import time
 from multiprocessing import Pipe
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from jobrunner import kernel
-from jobrunner.dispatcher.lines import READ_BYTES, LineReader, write
+from jobrunner.dispatcher.lines import READ_BYTES, Kind, LineReader, write
 from jobrunner.dispatcher.tickets import Code, Limits
 
+IMPORT_SECONDS: Final = 120.0  #: for all task modules together
+GREETING_BYTES: Final = 4096  #: of what is printed while they are imported
 REAP_SECONDS: Final = 2.0  #: for what a dead job process leaves behind to die of SIGKILL
 
 
@@ -24,6 +27,21 @@ class Death(NamedTuple):
     exit_code: int | None
     cpu_seconds: float
     peak_memory_bytes: int
+
+
+class Greeting(NamedTuple):
+    """How a job process came up.
+
+    Attributes:
+        hello: what it said of itself; None if it died or took too long.
+        importing: the last module that it began to import.
+        printed: the end of what it printed meanwhile.
+    """
+
+    hello: dict[str, Any] | None
+    importing: str | None
+    printed: bytes
+    timed_out: bool
 
 
 class Handle:
@@ -66,6 +84,32 @@ class Handle:
         self.selector.register(output, selectors.EVENT_READ, "output")
         # Its own end of the Pipe may live on in a child that it forked: only this tells its death.
         self.selector.register(self._pidfd, selectors.EVENT_READ, "death")
+
+    def greet(self) -> Greeting:
+        """Wait until the process has imported the task modules, or cannot be expected to any more."""
+        hello, importing, printed = None, None, b""
+        give_up_at = time.monotonic() + IMPORT_SECONDS
+        while hello is None and (left := give_up_at - time.monotonic()) > 0:
+            sources = {key.data for key, _ in self.selector.select(left)}
+            if "output" in sources:
+                data = self.read_output()
+                printed = (printed + data)[-GREETING_BYTES:]
+                if not data:
+                    self.forget("output")
+            if "pipe" in sources:
+                try:
+                    lines = self.reader.read()
+                except EOFError:
+                    self.forget("pipe")
+                    continue
+                for line in lines:
+                    if line[:1] == Kind.IMPORTING.value:
+                        importing = json.loads(line[1:])
+                    elif line[:1] == Kind.HELLO.value:
+                        hello = json.loads(line[1:])
+            elif "death" in sources:
+                break
+        return Greeting(hello, importing, printed, timed_out=time.monotonic() >= give_up_at)
 
     def send(self, line: bytes) -> None:
         """Hand over a ticket; a dead process is found out by reading."""

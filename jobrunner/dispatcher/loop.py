@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from jobrunner import kernel
+from jobrunner.clock import Clock, utc_now
 from jobrunner.dispatcher.bundles import Packer
 from jobrunner.dispatcher.catalogue import Catalogue
 from jobrunner.dispatcher.notify import notify
@@ -35,11 +36,19 @@ class Dispatcher:
     """One dispatcher, from its entry in the store to its end."""
 
     def __init__(
-        self, store: Store, pool: WorkerPool, catalogue: Catalogue, settings: Settings, *, now: datetime
+        self,
+        store: Store,
+        pool: WorkerPool,
+        catalogue: Catalogue,
+        settings: Settings,
+        *,
+        now: datetime,
+        clock: Clock = utc_now,
     ) -> None:
         self._store = store
         self._pool = pool
         self._settings = settings
+        self._clock = clock
         self._packer = Packer()
         self._serials = itertools.count(1)
         self._next_beat = now
@@ -86,10 +95,10 @@ class Dispatcher:
         if now >= self._next_beat:
             self._beat(now)
         self._stop_what_must_stop(now)
-        self._start_what_is_due(now)
+        self._start_what_is_due()
         return self._rest(now)
 
-    def _start_what_is_due(self, now: datetime) -> None:
+    def _start_what_is_due(self) -> None:
         # Committed as running before it runs: a crash in between loses a moment, never a job, for its lease
         # is found at the next start.
         free = self._pool.free
@@ -102,7 +111,8 @@ class Dispatcher:
                 tasks=self._task_names,
                 limit=self._packer.limit(free),
                 choose=lambda ready: sum(map(len, self._packer.pack(ready, free))),
-                now=now,
+                # Not the step's `now`: a job may have been submitted while this waited for the write lock.
+                now=self._clock(),
             )
         for bundle in self._packer.pack(claimed, free):
             self._pool.start([self._ticket(one) for one in bundle])

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from jobrunner.dispatcher import worker, writer
-from jobrunner.dispatcher.handle import kill_children
+from jobrunner.dispatcher.handle import IMPORT_SECONDS, kill_children
 from jobrunner.dispatcher.slots import Slot, Stop, counts, request_stop
 from jobrunner.dispatcher.tickets import Code, Limits, Ticket
 from jobrunner.errors import PoolBrokenError
 
-START_SECONDS: Final = 60.0  #: for the workers to come up
+START_SECONDS: Final = IMPORT_SECONDS + 30.0  #: for the workers and their job processes to come up
 WRITER_SECONDS: Final = 5.0  #: for the result writer to write what is left in a broken Queue
 
 

@@ -37,6 +37,7 @@ class Worker:
         self._waiting: deque[Ticket] = deque()  # the rest of the bundle
         self._limits = limits
         self._process = self._new_process(code)
+        self._process.greet()  # what is wrong with it, the first ticket will find out and tell
         slot.pid = os.getpid()  # written last: now the worker is ready
 
     def run(self, bundle: Sequence[Ticket]) -> list[float]:

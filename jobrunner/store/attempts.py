@@ -1,6 +1,6 @@
 """Attempts: one row for each run of a job."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Connection, select
@@ -28,4 +28,5 @@ def of_job(connection: Connection, job_id: int) -> list[Attempt]:
     """Return the job's attempts, first to last."""
     columns = (attempt.c[name] for name in Attempt.__slots__)
     query = select(*columns).where(attempt.c.job_id == job_id).order_by(attempt.c.number)
-    return [Attempt(*row) for row in connection.execute(query)]
+    found = [Attempt(*row) for row in connection.execute(query)]
+    return [one if one.outcome is None else replace(one, outcome=Ending(one.outcome)) for one in found]

@@ -1,0 +1,233 @@
+"""Tasks that do what tasks must not: die, hang, ignore, flood, leave things running."""
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from jobrunner import current_job, task
+
+
+@task(name="nothing")
+def nothing() -> None: ...
+
+
+@task(name="add")
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+@task(name="count")
+def count(n: int) -> Any:
+    yield from range(n)
+    return n
+
+
+@task(name="started")
+def started() -> float:
+    return time.time()
+
+
+@task(name="hold")
+def hold(directory: str, name: str = "held") -> str:
+    """Say who and where it is, then wait until the file `go` is there."""
+    place = Path(directory)
+    told = {
+        "pid": os.getpid(),
+        "worker": os.getppid(),
+        "attempt": current_job().attempt,
+        "id": current_job().id,
+    }
+    (place / f"{name}.part").write_text(json.dumps(told))
+    (place / f"{name}.part").rename(place / name)
+    pause = threading.Event()
+    while not (place / "go").exists():
+        pause.wait(0.01)
+    return name
+
+
+@task(name="stream")
+def stream(directory: str) -> Any:
+    """Yield once, then wait until the file `go` is there, then yield again."""
+    yield "first"
+    hold(directory, "streaming")
+    yield "second"
+    return "done"
+
+
+@task(name="raises")
+def raises(message: str = "no") -> None:
+    print("about to raise")
+    raise ValueError(message)
+
+
+@task(name="raises_until", retries=5)
+def raises_until(attempt: int) -> int:
+    if current_job().attempt < attempt:
+        raise RuntimeError("not yet")
+    return current_job().attempt
+
+
+@task(name="exits")
+def exits(code: int = 3) -> None:
+    print("last words", flush=True)
+    os._exit(code)
+
+
+@task(name="sys_exits")
+def sys_exits() -> None:
+    sys.exit("leaving")
+
+
+@task(name="segfaults")
+def segfaults() -> None:
+    ctypes.string_at(0)
+
+
+@task(name="stuck_in_c")
+def stuck_in_c(directory: str) -> None:
+    """Hold the GIL in C, deaf to SIGTERM."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    _say_pid(directory, "stuck")
+    ctypes.PyDLL(None).sleep(600)
+
+
+@task(name="ignores_sigterm")
+def ignores_sigterm(directory: str) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _say_pid(directory, "stuck")
+    while True:
+        signal.pause()
+
+
+@task(name="cleans_up")
+def cleans_up(directory: str) -> None:
+    try:
+        _say_pid(directory, "stuck")
+        threading.Event().wait()
+    finally:
+        (Path(directory) / "cleaned").touch()
+
+
+@task(name="has_children")
+def has_children(directory: str) -> None:
+    """Start a child that ignores SIGTERM, and one that leaves the session, then hang."""
+    code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); signal.pause()"
+    children = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=away)
+        for away in (False, True)
+    ]
+    for child in children:
+        assert child.stdout is not None
+        child.stdout.readline()
+    (Path(directory) / "children").write_text(json.dumps([os.getpid(), *(child.pid for child in children)]))
+    threading.Event().wait()
+
+
+@task(name="unserializable")
+def unserializable() -> Any:
+    return {"fine": 1, "models": [1, object()]}
+
+
+@task(name="partial_unserializable")
+def partial_unserializable() -> Any:
+    yield 1
+    yield {2: {1, b"x"}}
+
+
+@task(name="not_a_number")
+def not_a_number() -> Any:
+    yield {"loss": float("nan")}
+    return [float("inf"), 1.5]
+
+
+@task(name="prints_much")
+def prints_much(megabytes: int) -> str:
+    line = "x" * 1023 + "\n"
+    for _ in range(megabytes * 1024):
+        sys.stdout.write(line)
+    print("the end")
+    return "printed"
+
+
+@task(name="prints_everywhere")
+def prints_everywhere() -> None:
+    print("from python")
+    print("from stderr", file=sys.stderr)
+    ctypes.CDLL(None).puts(b"from c")
+    subprocess.run(["echo", "from a child"], check=True)
+    os.write(1, "wide: \u00e9\u4e2d\n".encode())
+    os.write(1, b"not utf-8: \xff\n")
+
+
+@task(name="big_result")
+def big_result(size: int) -> str:
+    return "x" * size
+
+
+@task(name="eats_memory")
+def eats_memory(megabytes: int, directory: str = "") -> int:
+    kept = [bytearray(os.urandom(1)) * (1 << 20) for _ in range(megabytes)]
+    if directory:
+        hold(directory, "full")
+    return len(kept)
+
+
+@task(name="child_eats_memory")
+def child_eats_memory(megabytes: int) -> None:
+    code = f"kept = [bytearray(b'x') * (1 << 20) for _ in range({megabytes})]; import signal; signal.pause()"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@task(name="closes_everything")
+def closes_everything() -> None:
+    os.closerange(3, 256)
+    threading.Event().wait(60)
+
+
+@task(name="moves_away")
+def moves_away() -> str:
+    os.chdir("/")
+    sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - left open on purpose
+    return "moved"
+
+
+@task(name="where")
+def where() -> str:
+    print("here")
+    return os.getcwd()  # noqa: PTH109
+
+
+@task(name="progresses")
+def progresses(n: int) -> None:
+    for done in range(1, n + 1):
+        current_job().progress(done, n, f"step {done}")
+
+
+@task(name="pid")
+def pid() -> int:
+    return os.getpid()
+
+
+@task(name="forks")
+def forks() -> int:
+    """Fork a helper that writes to everything that it inherited."""
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            current_job().progress(1, 1, "from the child")
+        os._exit(0)
+    os.waitpid(child, 0)
+    return 7
+
+
+def _say_pid(directory: str, name: str) -> None:
+    (Path(directory) / f"{name}.part").write_text(str(os.getpid()))
+    (Path(directory) / f"{name}.part").rename(Path(directory) / name)

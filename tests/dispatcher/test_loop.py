@@ -1,0 +1,260 @@
+"""The loop, step by step: the store is real, the Pool does as the test says, time is given."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobrunner.dispatcher.bundles import BUNDLE_SECONDS, BUNDLE_TICKETS, Packer
+from jobrunner.dispatcher.catalogue import Catalogue
+from jobrunner.dispatcher.loop import BEAT_SECONDS, Dispatcher
+from jobrunner.dispatcher.pool import Victim
+from jobrunner.dispatcher.slots import Slot, Stop
+from jobrunner.dispatcher.tickets import Code, Ticket
+from jobrunner.errors import LeaseLostError
+from jobrunner.lifecycle import Ending, State
+from jobrunner.reports import Ended, Report
+from jobrunner.settings import Settings
+from jobrunner.store import dispatchers, jobs, migrations, moves
+from jobrunner.store import reports as store_reports
+from jobrunner.store.engine import Store
+from jobrunner.store.moves import Claimed
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass
+class ObedientPool:
+    """Stands in for the Pool: holds bundles until the test says that they have ended."""
+
+    size: int = 2
+    bundles: list[list[Ticket]] = field(default_factory=list)
+    stopped: list[tuple[int, Stop]] = field(default_factory=list)
+    just_ended: list[tuple[Ticket, float]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.slots = [Slot() for _ in range(self.size)]
+
+    @property
+    def free(self) -> int:
+        return self.size - len(self.bundles)
+
+    @property
+    def in_hand(self) -> list[Ticket]:
+        return [ticket for bundle in self.bundles for ticket in bundle]
+
+    def start(self, bundle: list[Ticket]) -> None:
+        self.bundles.append(bundle)
+
+    def stop(self, ticket: Ticket, stop: Stop) -> None:
+        self.stopped.append((ticket.job_id, stop))
+
+    def ended(self) -> list[tuple[Ticket, float]]:
+        ended, self.just_ended = self.just_ended, []
+        return ended
+
+    def check(self) -> None: ...
+
+
+class Room:
+    """A store, a pool and a clock."""
+
+    def __init__(self, directory: Path) -> None:
+        self.store = Store(f"sqlite:///{directory / 'jobrunner.db'}")
+        migrations.prepare(self.store)
+        self.now = START
+        self.settings = Settings(data=directory, lease_seconds=10.0, grace_seconds=3.0)
+
+    def dispatcher(self, pool: ObedientPool) -> Dispatcher:
+        catalogue = Catalogue(Code(1, ()), [{"name": "t", "doc": "", "params": {}, "options": {}}], {})
+        unchecked: Any = pool
+        return Dispatcher(
+            self.store, unchecked, catalogue, self.settings, now=self.now, clock=lambda: self.now
+        )
+
+    def submit(self, times: int = 1, **more: Any) -> list[int]:
+        with self.store.write(durable=False) as connection:
+            return jobs.submit(connection, [jobs.NewJob("t", "{}", **more)] * times, now=self.now)
+
+    def state(self, job_id: int) -> State:
+        with self.store.read() as connection:
+            return jobs.get(connection, job_id).state
+
+    def finish(self, pool: ObedientPool, seconds: float) -> None:
+        """End the oldest bundle; the result writer is done with it."""
+        bundle = pool.bundles.pop(0)
+        ended = Ended(Ending.SUCCEEDED, result="null")
+        with self.store.write(durable=False) as connection:
+            store_reports.record(
+                connection, [Report(one.job_id, one.attempt, self.now, (), ended) for one in bundle]
+            )
+        pool.just_ended += [(one, seconds) for one in bundle]
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Iterator[Room]:
+    made = Room(tmp_path)
+    yield made
+    made.store.close()
+
+
+def test_it_claims_as_many_jobs_as_workers_are_free(room: Room) -> None:
+    pool = ObedientPool(size=2)
+    dispatcher = room.dispatcher(pool)
+    ids = room.submit(5)
+    dispatcher.step(room.now)
+    assert [[one.job_id for one in bundle] for bundle in pool.bundles] == [[ids[0]], [ids[1]]]
+    dispatcher.step(room.now)
+    assert len(pool.bundles) == 2
+    assert [room.state(job_id) for job_id in ids].count(State.RUNNING) == 2
+
+
+def test_what_has_proved_short_travels_together(room: Room) -> None:
+    pool = ObedientPool(size=2)
+    dispatcher = room.dispatcher(pool)
+    room.submit(40)
+    dispatcher.step(room.now)
+    for _ in range(2):
+        room.finish(pool, seconds=0.001)
+    dispatcher.step(room.now)  # looks at one a worker still, and sees that they are short
+    for _ in range(2):
+        room.finish(pool, seconds=0.001)
+    dispatcher.step(room.now)
+    assert sorted(map(len, pool.bundles)) == [18, 18]
+    assert len({ticket.serial for ticket in pool.in_hand}) == 36
+
+
+def test_it_rests_until_the_next_heartbeat_or_until_a_job_is_due(room: Room) -> None:
+    dispatcher = room.dispatcher(ObedientPool())
+    assert dispatcher.step(room.now) == pytest.approx(BEAT_SECONDS)
+    room.submit(run_at=START + timedelta(seconds=0.25))
+    assert dispatcher.step(room.now) == pytest.approx(0.25)
+
+
+def test_a_scheduled_job_starts_when_it_is_due_and_not_before(room: Room) -> None:
+    pool = ObedientPool()
+    dispatcher = room.dispatcher(pool)
+    (job_id,) = room.submit(run_at=START + timedelta(hours=1))
+    dispatcher.step(room.now)
+    assert room.state(job_id) is State.QUEUED
+    room.now += timedelta(hours=1)
+    dispatcher.step(room.now)
+    assert [ticket.job_id for ticket in pool.in_hand] == [job_id]
+
+
+def test_a_cancelled_job_is_stopped_with_its_own_grace(room: Room) -> None:
+    pool = ObedientPool()
+    dispatcher = room.dispatcher(pool)
+    (job_id,) = room.submit()
+    dispatcher.step(room.now)
+    with room.store.write(durable=True) as connection:
+        moves.cancel(connection, job_id, grace_seconds=7.0, now=room.now)
+    dispatcher.step(room.now)
+    assert pool.stopped == []  # nobody has rung the bell
+    dispatcher.hear_bell()
+    dispatcher.step(room.now)
+    assert pool.stopped == [(job_id, Stop(Ending.CANCELLED, 7.0))]
+
+
+def test_a_drain_starts_nothing_and_releases_what_is_left_at_its_end(room: Room) -> None:
+    pool = ObedientPool(size=1)
+    dispatcher = room.dispatcher(pool)
+    first, _ = room.submit(2)
+    dispatcher.step(room.now)
+    dispatcher.drain(room.now, seconds=30)
+    room.now += timedelta(seconds=29)
+    dispatcher.step(room.now)
+    assert pool.stopped == []
+    room.now += timedelta(seconds=1)
+    dispatcher.step(room.now)
+    assert pool.stopped == [(first, Stop(Ending.RELEASED, 3.0))]
+    drained_before = dispatcher.is_drained
+    room.finish(pool, 1.0)
+    dispatcher.step(room.now)
+    assert (drained_before, dispatcher.is_drained) == (False, True)
+    assert pool.bundles == []
+
+
+def test_a_dispatcher_without_heartbeat_for_its_lease_loses_its_jobs(room: Room) -> None:
+    elsewhere = dispatchers.Process(host="other", place="another boot", pid=1, started_ticks=1)
+    with room.store.write(durable=False) as connection:
+        dead = dispatchers.register(connection, elsewhere, workers=1, now=room.now)
+    (job_id,) = room.submit()
+    with room.store.write(durable=False) as connection:
+        moves.claim(connection, dead, tasks=["t"], limit=1, now=room.now)
+    pool = ObedientPool()
+    dispatcher = room.dispatcher(pool)
+    room.now += timedelta(seconds=9)
+    dispatcher.step(room.now)
+    assert pool.bundles == []
+    room.now += timedelta(seconds=2)
+    dispatcher.step(room.now)
+    assert [(one.job_id, one.attempt) for one in pool.in_hand] == [(job_id, 2)]
+
+
+def test_it_ends_when_it_was_given_up_for_dead_itself(room: Room) -> None:
+    dispatcher = room.dispatcher(ObedientPool())
+    with room.store.write(durable=False) as connection:
+        dispatchers.end(connection, dispatcher.id, now=room.now)
+    room.now += timedelta(seconds=BEAT_SECONDS)
+    with pytest.raises(LeaseLostError):
+        dispatcher.step(room.now)
+
+
+def test_when_the_pool_breaks_only_the_dead_workers_job_pays(room: Room) -> None:
+    pool = ObedientPool()
+    dispatcher = room.dispatcher(pool)
+    paying, free = room.submit(2)
+    dispatcher.step(room.now)
+    victims = [Victim(one, died=one.job_id == paying) for one in pool.in_hand]
+    dispatcher.end(room.now, victims)
+    with room.store.read() as connection:
+        found = [jobs.get(connection, job_id) for job_id in (paying, free)]
+    assert [(job.state, job.crash_retries_used) for job in found] == [(State.QUEUED, 1), (State.QUEUED, 0)]
+
+
+# -- bundles -------------------------------------------------------------------------------------
+
+
+def _claimed(number: int, task: str = "t", crash_retries: int = 2) -> list[Claimed]:
+    return [Claimed(n, 1, task, "{}", None, None, crash_retries, 1) for n in range(number)]
+
+
+def test_an_unknown_task_travels_alone() -> None:
+    assert [len(bundle) for bundle in Packer().pack(_claimed(5), 3)] == [1, 1, 1]
+
+
+def test_a_bundle_holds_no_more_work_than_it_should() -> None:
+    packer = Packer()
+    packer.learn("t", BUNDLE_SECONDS / 5)
+    assert [len(bundle) for bundle in packer.pack(_claimed(100), 2)] == [5, 5]
+    packer.learn("t", 10.0)
+    assert [len(bundle) for bundle in packer.pack(_claimed(100), 2)] == [1, 1]
+
+
+def test_a_few_short_jobs_are_shared_out_over_the_free_workers() -> None:
+    packer = Packer()
+    packer.learn("t", 0.0)
+    assert [len(bundle) for bundle in packer.pack(_claimed(6), 4)] == [2, 2, 1, 1]
+    assert [len(bundle) for bundle in packer.pack(_claimed(1000), 2)] == [BUNDLE_TICKETS] * 2
+
+
+def test_a_job_that_may_run_only_once_is_not_claimed_before_it_can_start() -> None:
+    packer = Packer()
+    packer.learn("t", 0.0)
+    assert [len(bundle) for bundle in packer.pack(_claimed(4, crash_retries=0), 2)] == [1, 1]
+
+
+def test_one_long_run_makes_a_task_long_at_once_and_short_ones_make_it_short_slowly() -> None:
+    packer = Packer()
+    packer.learn("t", 0.001)
+    packer.learn("t", 1.0)
+    for _ in range(10):
+        assert [len(bundle) for bundle in packer.pack(_claimed(4), 2)] == [1, 1]
+        packer.learn("t", 0.001)
+    for _ in range(30):
+        packer.learn("t", 0.001)
+    assert [len(bundle) for bundle in packer.pack(_claimed(4), 2)] == [2, 2]
