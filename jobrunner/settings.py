@@ -86,6 +86,7 @@ _MODULES: Final = _Kind(
 
 
 def _setting(default: Any, kind: _Kind, doc: str) -> Any:
+    """Return a dataclass field that knows its kind and its meaning."""
     return field(default=default, metadata={"kind": kind, "doc": doc})
 
 

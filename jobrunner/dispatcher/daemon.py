@@ -10,7 +10,6 @@ import os
 import selectors
 import signal
 import sys
-import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
@@ -68,7 +67,15 @@ def run(settings: Settings) -> int:
         _exit_now(POOL_BROKEN_STATUS)
     dispatcher = Dispatcher(store, pool, catalogue, settings, now=utc_now())
     with contextlib.closing(Bell(bells, f"{dispatcher.id}.sock")) as bell:
-        return _Daemon(settings, store, pool, dispatcher, bell, catalogue.code, limits).run()
+        return _Daemon(
+            settings=settings,
+            store=store,
+            pool=pool,
+            dispatcher=dispatcher,
+            bell=bell,
+            code=catalogue.code,
+            limits=limits,
+        ).run()
 
 
 class _Daemon:
@@ -76,6 +83,7 @@ class _Daemon:
 
     def __init__(
         self,
+        *,
         settings: Settings,
         store: Store,
         pool: WorkerPool,

@@ -1,8 +1,8 @@
 """The job process: runs the user's function, one job after another.
 
 Started by exec as `python -m jobrunner.dispatcher.job_process FD PARENT MAX_RESULT MAX_PARTIAL MODULE...`, in a
-session of its own.  It is the only thing that is ever killed: it shares nothing but the Pipe `FD` to its worker, and its
-stdout.  Imports here are few on purpose: no Flask, no SQLAlchemy.
+session of its own.  It is the only thing that is ever killed: it shares nothing but the Pipe `FD` to its worker,
+and its stdout.  Imports here are few on purpose: no Flask, no SQLAlchemy.
 """
 
 import inspect

@@ -241,6 +241,7 @@ class Dispatcher:
         """Close the entry in the store, and give back whatever is still in hand.
 
         Args:
+            now: becomes the end of the entry and of the attempts.
             victims: what was in hand when the Pool broke.  The job whose worker died pays for it; its neighbours
                 go back uncharged.
         """

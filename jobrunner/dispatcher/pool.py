@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 from jobrunner.dispatcher import worker, writer
 from jobrunner.dispatcher.handle import IMPORT_SECONDS, kill_children
-from jobrunner.dispatcher.slots import Slot, Stop, counts, request_stop
+from jobrunner.dispatcher.slots import Slot, Stop, request_stop
 from jobrunner.dispatcher.tickets import Code, Limits, Ticket
 from jobrunner.errors import PoolBrokenError
 

@@ -17,6 +17,9 @@ def publish(
     """Put these tasks in the place of all that this dispatcher, or one that has ended, has published.
 
     Args:
+        connection: a write transaction.
+        dispatcher_id: who serves them.
+        now: when.
         descriptions: `name`, `doc`, `params` (JSON Schema) and `options` of each task.
     """
     names = [one["name"] for one in descriptions]

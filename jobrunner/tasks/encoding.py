@@ -48,7 +48,7 @@ def to_json(value: Any, name: str) -> str:
             raise UnserializableError(f"{name} is nested too deeply for JSON") from None
 
 
-def _simple(value: Any) -> Any:
+def _simple(value: Any) -> Any:  # noqa: PLR0911 - a table of types, one line each
     """Return a value made of plainer ones, for a type that JSON does not have."""
     if isinstance(value, enum.Enum):
         return value.value
@@ -75,7 +75,7 @@ _fast = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=_simple
 
 def _plain(value: Any, path: str, above: frozenset[int]) -> Any:
     """Return `value` made of dict, list, str, int, float, bool and None alone, or say where it cannot be."""
-    if value is None or isinstance(value, bool | str | int) and not isinstance(value, enum.Enum):
+    if value is None or (isinstance(value, bool | str | int) and not isinstance(value, enum.Enum)):
         return value
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None

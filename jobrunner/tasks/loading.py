@@ -22,7 +22,7 @@ def load(modules: Iterable[str]) -> Iterator[tuple[str, str | None]]:
             importlib.import_module(name)
         except DuplicateTaskError:
             raise
-        except (Exception, SystemExit):  # user code: anything may come out of it
+        except (Exception, SystemExit):  # noqa: BLE001 - user code: anything may come out of it
             yield name, traceback.format_exc(limit=-5)
         else:
             yield name, None

@@ -3,7 +3,6 @@
 import sqlalchemy as sa
 from alembic import op
 
-
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -159,7 +158,8 @@ def upgrade() -> None:
         sa.Column("peak_memory_bytes", sa.BigInteger(), nullable=True),
         sa.Column("cpu_seconds", sa.Float(), nullable=True),
         sa.CheckConstraint(
-            "outcome IN ('succeeded', 'exception', 'timeout', 'memory_limit', 'crashed', 'lost', 'unserializable', 'cancelled', 'released')",
+            "outcome IN ('succeeded', 'exception', 'timeout', 'memory_limit', 'crashed', 'lost', "
+            "'unserializable', 'cancelled', 'released')",
             name=op.f("ck_attempt_outcome"),
         ),
         sa.CheckConstraint(

@@ -199,7 +199,7 @@ def test_a_job_process_is_marked_as_the_kernels_first_victim(served: World, tmp_
     (job_id,) = served.submit("hold", params={"directory": str(tmp_path)})
     pid = json.loads(eventually(told(tmp_path, "held")))["pid"]
     assert Path(f"/proc/{pid}/oom_score_adj").read_text().strip() == "1000"
-    assert os.readlink(f"/proc/{pid}/fd/0") == os.devnull
+    assert str(Path(f"/proc/{pid}/fd/0").readlink()) == os.devnull
     assert os.getsid(pid) == pid
     (tmp_path / "go").touch()
     served.finished(job_id)
