@@ -99,9 +99,9 @@ class Settings:
     """All settings, checked."""
 
     data: Path = _setting(Path("jobrunner-data"), _PATH, "directory of the store")
-    database_url: str = _setting("", _TEXT, "store elsewhere; default: SQLite in the data directory")
+    database_url: str = _setting("", _TEXT, "store elsewhere than in the data directory")
     tasks: tuple[str, ...] = _setting(("jobrunner.examples",), _MODULES, "modules whose tasks are served")
-    workers: int = _setting(_cores(), _whole(1, 1024), "jobs that run at the same time; default: one a core")
+    workers: int = _setting(_cores(), _whole(1, 1024), "jobs that run at the same time")
     host: str = _setting("127.0.0.1", _TEXT, "address that the API listens on")
     port: int = _setting(8000, _whole(0, 65535), "port that the API listens on; 0 takes a free one")
     api_workers: int = _setting(1, _whole(1, 64), "processes of the API")

@@ -1,0 +1,33 @@
+"""The tasks that the figures are taken with."""
+
+import ctypes
+import signal
+import time
+from collections.abc import Iterator
+
+from jobrunner import task
+
+
+@task(name="bench.nothing")
+def nothing() -> None:
+    """Do nothing."""
+
+
+@task(name="bench.started")
+def started() -> float:
+    """Say when it started."""
+    return time.time()
+
+
+@task(name="bench.count")
+def count(n: int) -> Iterator[int]:
+    """Yield `n` partial results."""
+    yield from range(n)
+
+
+@task(name="bench.stuck")
+def stuck() -> Iterator[str]:
+    """Get stuck in C, deaf to SIGTERM."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    yield "stuck"
+    ctypes.PyDLL(None).sleep(600)  # type: ignore[attr-defined]  # holds the GIL

@@ -1,0 +1,120 @@
+"""The README cannot drift: what it shows is compared with the program."""
+
+import json
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobrunner import lifecycle
+from jobrunner.settings import documented
+from tests.waiting import eventually
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(
+        rf"^```{language}\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+
+
+def settings_table() -> str:
+    rows = ["| setting | default | meaning | allowed |", "|---|---|---|---|"]
+    for name, default, meaning, allowed in documented():
+        shown = ", ".join(default) if isinstance(default, tuple) else default
+        shown = {"workers": "the cores", "database_url": "-"}.get(name, shown)
+        rows.append(f"| `{name}` | {shown} | {meaning} | {allowed} |")
+    return "\n".join(rows)
+
+
+def test_the_state_diagram_is_the_table_of_moves() -> None:
+    assert blocks("mermaid") == [lifecycle.diagram() + "\n"]
+
+
+def test_the_settings_are_all_there() -> None:
+    assert settings_table() in README.read_text(encoding="utf-8")
+
+
+def test_the_two_commands_stand_alone_on_their_lines() -> None:
+    commands = [line for block in blocks("sh") for line in block.splitlines()]
+    new = "python3 -m venv .venv && .venv/bin/pip install"
+    assert f"{new} . && .venv/bin/jobrunner demo" in commands
+    assert f"{new} -e '.[dev]' && .venv/bin/python -m pytest" in commands
+
+
+class Session:
+    """The README's session: its module, its server, its commands."""
+
+    def __init__(self, directory: Path) -> None:
+        (directory / "mytasks.py").write_text(next(b for b in blocks("python") if "def roots" in b))
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        (serve,) = (
+            line for b in blocks("sh") for line in b.splitlines() if line.startswith("jobrunner serve")
+        )
+        command = [sys.executable, "-m", *shlex.split(serve), "--port", str(self.port), "--workers", "1"]
+        self.process = subprocess.Popen(
+            command, cwd=directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        self.directory = directory
+
+    def is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz") as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, ConnectionError):
+            return False
+
+    def run(self, command: str) -> str:
+        """Run a line of the README, on this server's port."""
+        words = shlex.split(command.replace("127.0.0.1:8000", f"127.0.0.1:{self.port}"), comments=True)
+        if words[0] == "jobrunner":
+            words = [sys.executable, "-m", *words, "--url", f"http://127.0.0.1:{self.port}"]
+        done = subprocess.run(
+            words, cwd=self.directory, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert done.returncode == 0 or "cancel" in words, (words, done)
+        return done.stdout
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Iterator[Session]:
+    made = Session(tmp_path)
+    try:
+        eventually(made.is_ready, 60)
+        yield made
+    finally:
+        made.process.terminate()
+        made.process.wait(60)
+
+
+def test_the_session_goes_as_it_is_told(session: Session) -> None:
+    submit, show, partials, *by_command_line = [
+        line.removeprefix("$ ") for b in blocks("console") for line in b.splitlines() if line.startswith("$ ")
+    ]
+    job = json.loads(session.run(submit))
+    assert (job["id"], job["task"], job["params"]) == (1, "mytasks.roots", {"n": 3})
+
+    def ended() -> dict[str, Any]:
+        shown: dict[str, Any] = json.loads(session.run(show))
+        return shown if shown["finished_at"] else {}
+
+    assert eventually(ended)["result"] == {"computed": 3}
+    page = json.loads(session.run(partials))
+    assert page["items"][0]["value"] == {"number": 1, "root": 1.0}
+    assert [item["seq"] for item in page["items"]] == [3, 4, 5]
+    assert (page["next_after"], page["complete"]) == (5, True)
+    followed = session.run(by_command_line[0])
+    assert "1.732051" in followed
+    for command in by_command_line[1:]:
+        session.run(command)
