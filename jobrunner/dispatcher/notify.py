@@ -4,13 +4,14 @@ import os
 import socket
 
 
-def notify(state: str) -> None:
-    """Send lines such as `READY=1` to the service manager; without one, do nothing."""
+def notify(state: str) -> bool:
+    """Send lines such as `READY=1` to the service manager; return whether there is one."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
-        return
+        return False
     if address.startswith("@"):
         address = "\0" + address[1:]  # the abstract namespace
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
         manager.connect(address)
         manager.sendall(state.encode())
+    return True
