@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from typing import Any, Final, NoReturn
 
 from flask import request
-from werkzeug.exceptions import RequestEntityTooLarge
+from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
+from jobrunner.api.context import this_api
 from jobrunner.api.pointers import Flaw, Path, invalid_fields
 from jobrunner.api.refusals import BodyTooLargeError, UnsupportedMediaTypeError
 from jobrunner.errors import InvalidRequestError, NotJsonError
@@ -44,13 +46,22 @@ def read_if_any(default: Any) -> Any:
 
 
 def _bytes() -> bytes:
+    limit = this_api().settings.max_body_bytes
     try:
-        return request.get_data()
+        data = request.get_data()
     except RequestEntityTooLarge:
-        limit = request.max_content_length
-        raise BodyTooLargeError(f"max_body_bytes is {limit}: send less at a time") from None
-    except OSError as error:
+        raise _too_large(limit) from None
+    except (ClientDisconnected, ParseException, OSError) as error:
         raise InvalidRequestError(f"the body could not be read to its end: {error}") from None
+    if len(data) > limit:
+        raise _too_large(limit)
+    if request.content_length not in (None, len(data)):
+        raise InvalidRequestError(f"the body ended after {len(data)} of {request.content_length} bytes")
+    return data
+
+
+def _too_large(limit: int) -> BodyTooLargeError:
+    return BodyTooLargeError(f"max_body_bytes is {limit}: send less at a time")
 
 
 def parse(data: bytes) -> Any:

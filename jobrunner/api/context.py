@@ -3,14 +3,12 @@
 from typing import cast
 
 from flask import Flask, current_app
-from werkzeug.routing import BaseConverter, ValidationError
+from werkzeug.routing import BaseConverter
 
 from jobrunner.settings import Settings
 from jobrunner.store import migrations
 from jobrunner.store.engine import Store
 from jobrunner.wakeup import wake
-
-MAX_ID = 2**63 - 1  #: the largest that the store can hold
 
 
 class Api(Flask):
@@ -19,7 +17,7 @@ class Api(Flask):
     def __init__(self, settings: Settings) -> None:
         super().__init__("jobrunner.api", static_folder=None, template_folder=None)
         self.settings = settings
-        self.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+        self.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes + 1  # what is cut there was too large
         self.url_map.converters["job_id"] = _JobId
         self.url_map.strict_slashes = False
         self.url_map.merge_slashes = False  # it would answer with a redirect, as a page of HTML
@@ -44,11 +42,11 @@ class Api(Flask):
 
 
 class _JobId(BaseConverter):
-    regex = "[1-9][0-9]{0,18}"
+    """A whole number from 1 that the store can hold; it will never have counted up to 19 digits."""
+
+    regex = "[1-9][0-9]{0,17}"
 
     def to_python(self, value: str) -> int:
-        if int(value) > MAX_ID:
-            raise ValidationError
         return int(value)
 
 

@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 from msgspec import Raw
 from sqlalchemy import Connection
 
 from jobrunner.api import query, schemas
 from jobrunner.api.context import this_api
 from jobrunner.api.refusals import AttemptNotFoundError, JobFailedError, NotFinishedError
-from jobrunner.api.replies import client_has, json_reply, not_modified, tagged, with_retry_after
+from jobrunner.api.replies import json_reply, tagged, unchanged, with_retry_after
 from jobrunner.api.shapes import attempt_shape
 from jobrunner.reports import EventKind
 from jobrunner.store import attempts, events, jobs
@@ -28,8 +28,8 @@ def show_result(job_id: int) -> Response:
     """Show what the task returned, bare."""
     query.read()
     with this_api().store.read() as connection:
-        if request.if_none_match and client_has(version := jobs.version(connection, job_id)):
-            return not_modified(version)
+        if (answer := unchanged(connection, job_id)) is not None:
+            return answer
         job = jobs.get(connection, job_id)
     if not job.is_final:
         raise NotFinishedError(job)

@@ -11,12 +11,11 @@ from jobrunner.api.context import this_api
 from jobrunner.api.pointers import invalid_fields
 from jobrunner.api.refusals import AlreadyFinishedError
 from jobrunner.api.replies import (
-    client_has,
     job_reply,
     json_reply,
-    not_modified,
     situation,
     tagged,
+    unchanged,
 )
 from jobrunner.api.shapes import job_shape
 from jobrunner.api.submit import require_room
@@ -61,8 +60,8 @@ def show_job(job_id: int) -> Response:
     """Show how a job stands."""
     query.read()
     with this_api().store.read() as connection:
-        if request.if_none_match and client_has(version := jobs.version(connection, job_id)):
-            return not_modified(version)
+        if (answer := unchanged(connection, job_id)) is not None:
+            return answer
         job = jobs.get(connection, job_id)
         return tagged(job.version, job_reply(connection, job))
 

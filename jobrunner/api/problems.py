@@ -10,13 +10,12 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
-import msgspec
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from jobrunner import errors
 from jobrunner.api import refusals
-from jobrunner.api.replies import seconds_until_news
+from jobrunner.api.replies import one_line, seconds_until_news
 from jobrunner.clock import utc_now
 
 _log = logging.getLogger(__name__)
@@ -149,4 +148,4 @@ def _problem(
 
 
 def _answer(status: HTTPStatus, body: dict[str, Any], headers: dict[str, Any]) -> Response:
-    return Response(msgspec.json.encode(body), status, headers, mimetype="application/problem+json")
+    return Response(one_line(body), status, headers, mimetype="application/problem+json")

@@ -14,6 +14,8 @@ from jobrunner.api.context import this_api
 from jobrunner.api.shapes import job_shape
 from jobrunner.api.situation import Situation
 from jobrunner.clock import utc_now
+from jobrunner.lifecycle import FINAL
+from jobrunner.store import jobs
 from jobrunner.store.jobs import Job
 
 _LONGEST_SECONDS: Final = 60  # between two looks at a job that is scheduled for later
@@ -23,7 +25,12 @@ def json_reply(
     value: Any, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Return `value` as JSON; a `msgspec.Raw` inside is taken as the JSON that it is."""
-    return Response(msgspec.json.encode(value), status, headers, mimetype="application/json")
+    return Response(one_line(value), status, headers, mimetype="application/json")
+
+
+def one_line(value: Any) -> bytes:
+    """Return `value` as JSON that ends with a line break, for those who read it in a terminal."""
+    return msgspec.json.encode(value) + b"\n"
 
 
 def job_reply(connection: Connection, job: Job, status: HTTPStatus = HTTPStatus.OK) -> Response:
@@ -36,14 +43,17 @@ def situation(connection: Connection) -> Situation:
     return Situation(connection, now=utc_now(), lease_seconds=this_api().settings.lease_seconds)
 
 
-def client_has(version: int) -> bool:
-    """Whether the client says that it knows this version of the job."""
-    return request.if_none_match.contains_weak(str(version))
-
-
-def not_modified(version: int) -> Response:
-    """Return the answer to a client that knows this version."""
-    return tagged(version, Response(status=HTTPStatus.NOT_MODIFIED))
+def unchanged(connection: Connection, job_id: int) -> Response | None:
+    """Return 304 to a client that knows the job as it stands, without reading the job; else None."""
+    if not request.if_none_match:
+        return None
+    version, state = jobs.version(connection, job_id)
+    if not request.if_none_match.contains_weak(str(version)):
+        return None
+    answer = tagged(version, Response(status=HTTPStatus.NOT_MODIFIED))
+    if state not in FINAL:
+        answer.headers["Retry-After"] = "1"
+    return answer
 
 
 def tagged(version: int, response: Response) -> Response:

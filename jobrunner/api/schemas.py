@@ -4,7 +4,6 @@ from typing import Any, Final, TypeAlias
 
 from marshmallow import Schema, ValidationError, fields
 
-from jobrunner.api.context import MAX_ID
 from jobrunner.api.fields import (
     TEN_YEARS_SECONDS,
     Digits,
@@ -22,6 +21,7 @@ from jobrunner.api.pointers import Flaw
 from jobrunner.lifecycle import State
 
 _MILLION: Final = 1_000_000
+_MAX_SEQ: Final = 2**63 - 1  # the largest that the store can hold
 MAX_PAGE: Final = 1000  #: items in one answer
 
 
@@ -66,7 +66,7 @@ class JobsQuery(Schema):
 class PartialsQuery(Schema):
     """Which partial results to list."""
 
-    after = Digits(0, MAX_ID, load_default=0)
+    after = Digits(0, _MAX_SEQ, load_default=0)
     limit = Digits(1, MAX_PAGE, load_default=100)
 
 

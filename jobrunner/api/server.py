@@ -76,7 +76,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     def _options(self) -> dict[str, Any]:
         return {
             "bind": [self._address],
-            "worker_class": "gthread",
+            "worker_class": "jobrunner.api.gunicorn_worker.ProblemWorker",
             "workers": self._settings.api_workers,
             "threads": self._settings.api_threads,
             "preload_app": True,  # else systemd hears READY=1 before the application is there

@@ -1,58 +1,77 @@
-"""Following a job in a terminal: a bar at the bottom, partial results rolling above it."""
+"""Following jobs in a terminal: a bar for each at the bottom, partial results rolling above it."""
 
 from typing import Final
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.text import Text
 
 from jobrunner.cli import words
 from jobrunner.cli.display import Display
+from jobrunner.client import Job
 from jobrunner.client.following import News
 
 _LONGEST_RESULT: Final = 2000  #: characters; `jobrunner show --json` has the rest
 
 
-class Bar(Display):
-    """One line for the job, redrawn in place."""
+class Bars(Display):
+    """A line for each job, redrawn in place."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._progress = Progress(
             SpinnerColumn(finished_text=" "),
             TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.fields[said]}", markup=False),
-            TimeElapsedColumn(),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[done]}", markup=False),
+            TextColumn("{task.fields[state]}", markup=False),
             console=console or Console(highlight=False),
         )
-        self._line = self._progress.add_task("", total=None, said="")
+        self._bars: dict[int, TaskID] = {}
 
-    def __enter__(self) -> "Bar":
+    def __enter__(self) -> "Bars":
         self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave the bar as it stands."""
+        """Leave the bars as they stand."""
         self._progress.stop()
 
     def show(self, news: News) -> None:
-        """Print partial results above the bar, and redraw it; at the end print the result."""
+        """Draw the job's bar."""
         job = news.job
-        width = self._progress.console.width
-        for partial in news.partials:
-            self._print(words.partial(partial, width - len("partial: ")))
-        said = job["progress"] or {"done": job["partials"], "total": None, "message": None}
-        finished = news.is_last and job["state"] == "succeeded"
+        if job["id"] not in self._bars:
+            self._bars[job["id"]] = self._progress.add_task(job["task"], total=None, done="", state="")
+        said = job["progress"] or {"done": job["partials"], "total": None}
+        done, total = said["done"], said["total"]
+        if job["state"] == "succeeded":  # a full bar, whatever it has said
+            done = total = total or done or 1
         self._progress.update(
-            self._line,
-            description=f"{job['task']}: {words.state(job)}",
-            completed=said["done"],
-            total=(said["total"] or said["done"] or 1) if finished else said["total"],
-            said=words.progress(job),
+            self._bars[job["id"]],
+            completed=done,
+            total=total,
+            done=self._done(job),
+            state=words.standing(job),
         )
+
+    def _done(self, job: Job) -> str:
+        return words.percent(job)
+
+
+class Bar(Bars):
+    """One job: its bar, and all that it says."""
+
+    def show(self, news: News) -> None:
+        """Print partial results above the bar, and redraw it; at the end print the result."""
+        width = self._progress.console.width - len("partial: ")
+        for partial in news.partials:
+            self._print(words.partial(partial, width))
+        super().show(news)
         if news.is_last:
-            for line in words.outcome(job, _LONGEST_RESULT):
+            for line in words.outcome(news.job, _LONGEST_RESULT):
                 self._print(line)
+
+    def _done(self, job: Job) -> str:
+        return words.progress(job)
 
     def _print(self, line: str) -> None:
         self._progress.console.print(Text(line))  # as it is: no markup, no colours of its own

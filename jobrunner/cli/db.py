@@ -18,8 +18,8 @@ def db() -> None:
     A new store gets its schema by itself.  After an update of jobrunner, stop it, copy the data directory,
     and upgrade:
 
-      jobrunner db check
-      jobrunner db upgrade
+    $ jobrunner db check
+    $ jobrunner db upgrade
     """
 
 
@@ -28,7 +28,7 @@ def db() -> None:
 def upgrade(config: Path | None, **flags: Any) -> None:
     """Bring the schema to what this version needs; create the store if there is none.
 
-    jobrunner db upgrade --data /var/lib/jobrunner
+    $ jobrunner db upgrade --data /var/lib/jobrunner
     """
     store = Store(settings(config, flags).url)
     migrations.upgrade(store)
@@ -40,7 +40,7 @@ def upgrade(config: Path | None, **flags: Any) -> None:
 def check(config: Path | None, **flags: Any) -> None:
     """Say whether the schema is what this version needs; if it is not, the exit status is 1.
 
-    jobrunner db check --data /var/lib/jobrunner
+    $ jobrunner db check --data /var/lib/jobrunner
     """
     store = Store(settings(config, flags).url)
     migrations.check(store)

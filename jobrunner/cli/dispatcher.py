@@ -1,12 +1,11 @@
 """`jobrunner dispatcher`: the dispatcher alone, as a service manager wants it."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from jobrunner.cli import logs
+from jobrunner import logs
 from jobrunner.cli.options import settings, settings_options
 from jobrunner.cli.teaching import Command
 from jobrunner.dispatcher import daemon
@@ -23,8 +22,8 @@ def dispatcher(config: Path | None, **flags: Any) -> None:
     It ends with a status other than 0 when a process that it depends on dies: what starts it should start
     it again, as `jobrunner serve` does.
 
-      jobrunner dispatcher --data /var/lib/jobrunner --tasks mypackage.tasks --workers 4
+    $ jobrunner dispatcher --data /var/lib/jobrunner --tasks mypackage.tasks --workers 4
     """
     chosen = settings(config, flags)
     logs.to_stderr("dispatcher", chosen.log_level)
-    sys.exit(daemon.run(chosen))
+    daemon.run(chosen)

@@ -1,6 +1,7 @@
 """What somebody sees who follows a job: plain lines, or JSON; `bar` has the one for terminals."""
 
 import json
+import math
 import time
 from contextlib import AbstractContextManager
 from typing import Final
@@ -9,6 +10,7 @@ import click
 
 from jobrunner.cli import words
 from jobrunner.client.following import News
+from jobrunner.lifecycle import FINAL
 
 PROGRESS_SECONDS: Final = 1.0  #: between two lines that tell of nothing but progress
 
@@ -35,33 +37,45 @@ class JsonLines(Display):
             click.echo(json.dumps(news.job))
 
 
-class PlainLines(Display):
-    """Changes of state, partial results, the result; progress now and then."""
+class ManyLines(Display):
+    """Of many jobs: changes of state, and progress now and then."""
 
     def __init__(self) -> None:
-        self._state = ""
-        self._progress_at = -PROGRESS_SECONDS
+        self._states: dict[int, str] = {}
+        self._progress_at: dict[int, float] = {}
 
     def show(self, news: News) -> None:
         """Print what changed."""
-        for line in self._lines(news):
-            click.echo(line)
+        task = news.job["task"]
+        for line in (self._new_state(news), self._new_progress(news)):
+            if line:
+                click.echo(f"{task}: {line}")
 
-    def _lines(self, news: News) -> list[str]:
-        lines = [words.partial(one) for one in news.partials]
-        said = words.state(news.job)
-        if said != self._state:
-            # Results came before the end, and after any other state.
-            self._state = said
-            lines.insert(len(lines) if news.is_last else 0, said)
-        now = time.monotonic()
-        progress = words.progress(news.job)
-        if (
-            not news.partials
-            and not news.is_last
-            and progress
-            and now - self._progress_at >= PROGRESS_SECONDS
-        ):
-            self._progress_at = now
-            lines.append(f"progress: {progress}")
-        return [*lines, *(words.outcome(news.job) if news.is_last else ())]
+    def _new_state(self, news: News) -> str:
+        job_id, said = news.job["id"], words.state(news.job)
+        if said == self._states.get(job_id) or (news.job["state"] in FINAL and not news.is_last):
+            return ""
+        self._states[job_id] = said
+        return said
+
+    def _new_progress(self, news: News) -> str:
+        job_id, said, now = news.job["id"], words.progress(news.job), time.monotonic()
+        if not said or news.is_last or now - self._progress_at.get(job_id, -math.inf) < PROGRESS_SECONDS:
+            return ""
+        self._progress_at[job_id] = now
+        return said
+
+
+class PlainLines(ManyLines):
+    """Of one job: changes of state, partial results, the result; progress if nothing else comes."""
+
+    def show(self, news: News) -> None:
+        """Print what changed."""
+        partials = [words.partial(one) for one in news.partials]
+        state = [self._new_state(news)]
+        progress = [] if partials else [f"progress: {said}" for said in [self._new_progress(news)] if said]
+        lines = (
+            [*partials, *state, *words.outcome(news.job)] if news.is_last else [*state, *partials, *progress]
+        )
+        for line in filter(None, lines):
+            click.echo(line)

@@ -30,9 +30,9 @@ def _print(job: Job, *, as_json: bool) -> None:
 def show(*, job_id: int, follow: bool, as_json: bool, url: str) -> None:
     """Show a job: how it stands, what it was given, what came of it.
 
-    jobrunner show 42
-    jobrunner show 42 --follow
-    jobrunner show 42 --json | jq .result
+    $ jobrunner show 42
+    $ jobrunner show 42 --follow
+    $ jobrunner show 42 --json | jq .result
     """
     with Client(url) as client:
         if follow:
@@ -46,7 +46,11 @@ def show(*, job_id: int, follow: bool, as_json: bool, url: str) -> None:
 
 @click.command("list", cls=Command)
 @click.option(
-    "--state", "states", multiple=True, type=click.Choice(list(State)), help="Only these; repeatable."
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice([state.value for state in State]),
+    help="Only these; repeatable.",
 )
 @click.option("--task", metavar="NAME", help="Only jobs of this task.")
 @click.option("--queue", metavar="NAME", help="Only jobs of this queue.")
@@ -66,9 +70,9 @@ def list_(
 ) -> None:
     """List jobs, newest first.
 
-    jobrunner list
-    jobrunner list --state queued --state running --task examples.primes
-    jobrunner list --label who=me --limit 1000 --json | jq '.[].result'
+    $ jobrunner list
+    $ jobrunner list --state queued --state running --task examples.primes
+    $ jobrunner list --label who=me --limit 1000 --json | jq '.[].result'
     """
     with Client(url) as client:
         wanted = parameters.labels(labels)
@@ -98,7 +102,7 @@ def _row(job: Job) -> tuple[str, ...]:
 def log(*, job_id: int, tail: int | None, attempt: int | None, url: str) -> None:
     """Print what a job printed.
 
-    jobrunner log 42 --tail 20
+    $ jobrunner log 42 --tail 20
     """
     with Client(url) as client:
         click.echo(client.log(job_id, tail=tail, attempt=attempt), nl=False)
@@ -112,8 +116,8 @@ def log(*, job_id: int, tail: int | None, attempt: int | None, url: str) -> None
 def cancel(*, job_id: int, grace: float | None, as_json: bool, url: str) -> None:
     """Cancel a job.  A running one is sent SIGTERM, and SIGKILL some seconds later.
 
-    jobrunner cancel 42
-    jobrunner cancel 42 --grace 0
+    $ jobrunner cancel 42
+    $ jobrunner cancel 42 --grace 0
     """
     with Client(url) as client:
         _print(client.cancel(job_id, grace_seconds=grace), as_json=as_json)
@@ -126,7 +130,7 @@ def cancel(*, job_id: int, grace: float | None, as_json: bool, url: str) -> None
 def retry(*, job_id: int, as_json: bool, url: str) -> None:
     """Queue a failed or cancelled job again: same id, next attempt.
 
-    jobrunner retry 42
+    $ jobrunner retry 42
     """
     with Client(url) as client:
         _print(client.retry(job_id), as_json=as_json)

@@ -5,6 +5,8 @@ load neither web server nor store.
 """
 
 import importlib
+import io
+import sys
 from typing import Any, Final, NamedTuple
 
 import click
@@ -83,8 +85,11 @@ class _Commands(Group):
 def main() -> None:
     """Run CPU-bound Python functions on all the cores of this machine.
 
-    jobrunner demo                    see it work
-    jobrunner serve                   start it, here and now
-    jobrunner tasks                   what can be run
-    jobrunner submit examples.primes n=1000000 --follow
+    $ jobrunner demo         # see it work
+    $ jobrunner serve        # start it, here and now
+    $ jobrunner tasks        # what can be run
+    $ jobrunner submit examples.primes n=1000000 --follow
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is better escaped than fatal
+            stream.reconfigure(errors="backslashreplace")

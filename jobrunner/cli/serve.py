@@ -1,31 +1,31 @@
 """`jobrunner serve`: API and dispatcher, kept alive together."""
 
 import contextlib
-import json
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from jobrunner.cli import ports
+from jobrunner.cli.firstline import first_curl_line
 from jobrunner.cli.options import settings, settings_options
 from jobrunner.cli.supervisor import Part, Supervisor
 from jobrunner.cli.teaching import Command
-from jobrunner.client import Client, ClientError, Task
+from jobrunner.client import Client, ClientError
 from jobrunner.client.answers import Check
+from jobrunner.clock import utc_now
 from jobrunner.settings import Settings
 from jobrunner.store import migrations
 from jobrunner.store.engine import Store
 
 _SPARE_SECONDS: Final = 15.0  #: beyond the longest drain, before what still runs is killed
 _TASKS: Final = "tasks"  #: the readiness check that need not pass
-_FIRST: Final = ("examples.primes", {"n": 1_000_000})  #: a task for the first curl line, if it is served
 
 
 @click.command(cls=Command)
@@ -38,9 +38,9 @@ def serve(config: Path | None, **flags: Any) -> None:
 
     Each setting is a flag, or JOBRUNNER_<NAME> in the environment, or a line of jobrunner.toml.
 
-      jobrunner serve
-      jobrunner serve --tasks mytasks --data /var/lib/jobrunner --workers 4
-      jobrunner serve --port 0 --config other.toml
+    $ jobrunner serve
+    $ jobrunner serve --tasks mytasks --data /var/lib/jobrunner --workers 4
+    $ jobrunner serve --port 0 --config other.toml
     """
     chosen = settings(config, flags)
     chosen = replace(chosen, data=chosen.data.absolute(), port=ports.free_port(chosen.host, chosen.port))
@@ -48,9 +48,10 @@ def serve(config: Path | None, **flags: Any) -> None:
     migrations.prepare(store)
     store.close()
     client = Client(ports.url(chosen.host, chosen.port), timeout_seconds=1.0, patience_seconds=0.0)
+    began = utc_now()
     supervisor = Supervisor(
         _parts(chosen),
-        missing=lambda: _missing(client),
+        missing=lambda: _missing(client, began),
         announce=lambda: _announce(client, store, chosen),
         say=_say,
         stop_seconds=chosen.drain_seconds + chosen.grace_seconds + _SPARE_SECONDS,
@@ -88,13 +89,14 @@ def environment(chosen: Settings, environ: Mapping[str, str] = os.environ) -> di
     return {**environ, **ours, "JOBRUNNER_CONFIG": os.devnull}  # read here, once
 
 
-def _missing(client: Client) -> str:
+def _missing(client: Client, began: datetime) -> str:
+    """Return what is not ready yet; a dispatcher that was killed before counts as alive for a while."""
     try:
-        return "; ".join(
-            f"{check['name']}: {check['detail']}" for check in _failed(client) if check["name"] != _TASKS
-        )
+        failed = [f"{one['name']}: {one['detail']}" for one in _failed(client) if one["name"] != _TASKS]
+        starts = [datetime.fromisoformat(one["started_at"]) for one in client.stats()["dispatchers"]]
     except ClientError as error:
         return str(error)
+    return "; ".join(failed) or ("" if any(at >= began for at in starts) else "dispatcher: it is starting")
 
 
 def _failed(client: Client) -> list[Check]:
@@ -111,20 +113,13 @@ def _announce(client: Client, store: Store, chosen: Settings) -> None:
     try:
         # A module that cannot be imported keeps no other from being served.
         lines += [f"  NOT SERVED: {check['detail']}" for check in _failed(client)]
-        lines.append(f"try:  {first_line(client.url, client.tasks())}")
+        lines.append(f"try:  {_first_line(client)}")
     except ClientError as error:
         lines.append(f"  but now: {error}")
     client.close()  # a connection that is kept open would hold up the API's stop
     click.echo("\n".join(lines))
 
 
-def first_line(url: str, tasks: list[Task]) -> str:
-    """Return a curl command that submits a task; if each must be given something, one that lists them."""
-    name, params = _FIRST
-    if name not in {task["name"] for task in tasks}:
-        free = [task["name"] for task in tasks if not task["params"].get("required")]
-        if not free:
-            return f"curl -s {url}/tasks"
-        name, params = free[0], {}
-    body = json.dumps({"task": name, "params": params})
-    return f"curl -s {url}/jobs -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+def _first_line(client: Client) -> str:
+    callable_as_it_is = [task["name"] for task in client.tasks() if not task["params"].get("required")]
+    return first_curl_line(client.url, callable_as_it_is)

@@ -4,21 +4,23 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 Listen = Callable[[float], set[int]]
 
 
 @contextmanager
-def listening(signums: Iterable[signal.Signals]) -> Iterator[Listen]:
+def listening(signums: Collection[signal.Signals]) -> Iterator[Listen]:
     """Hand out a function that rests for so many seconds or until a signal comes, and returns which came.
 
-    A signal that this process was started to ignore, as `nohup` does, stays ignored.
+    A signal that this process was started to ignore, as `nohup` does, stays ignored; but SIGCHLD, for the
+    kernel keeps no child to wait for where that is ignored.
     """
     reader, writer = socket.socketpair()
     writer.setblocking(False)  # as set_wakeup_fd demands; a full buffer wakes as well
-    heard = [signum for signum in signums if signal.getsignal(signum) is not signal.SIG_IGN]
+    ignored = {signum for signum in signums if signal.getsignal(signum) is signal.SIG_IGN} - {signal.SIGCHLD}
+    heard = set(signums) - ignored
 
     def listen(seconds: float) -> set[int]:
         readable, _, _ = select.select([reader], [], [], seconds)

@@ -64,10 +64,10 @@ def submit(
 
     Options that are left out are as the task has them.
 
-      jobrunner submit examples.primes n=1000000 --follow
-      jobrunner submit examples.mandelbrot palette=ice zoom=40 --priority 5 --label who=me
-      jobrunner submit mytasks.score data=@rows.json --timeout 600 --retries 2 --memory-limit 2G
-      id=$(jobrunner submit examples.pi --json | jq .id)
+    $ jobrunner submit examples.primes n=1000000 --follow
+    $ jobrunner submit examples.mandelbrot palette=ice zoom=40 --priority 5 --label who=me
+    $ jobrunner submit mytasks.score data=@rows.json --timeout 600 --retries 2 --memory-limit 2G
+    $ id=$(jobrunner submit examples.pi --json | jq .id)
     """
     options = {name: value for name, value in given.items() if value is not None}
     if labels:

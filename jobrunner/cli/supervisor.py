@@ -136,7 +136,9 @@ class Supervisor:
         if signums & _STOPS or (signal.SIGHUP in signums and self._terminal.is_gone()):
             self._stops += 1
             if self._stops == 1:
-                names = " and ".join(child.part.name for child in self._children if child.process)
+                names = (
+                    " and ".join(child.part.name for child in self._children if child.process) or "nothing"
+                )
                 self._say(f"stopping {names}; again to wait for nothing that still runs")
         elif signal.SIGHUP in signums:
             for child in self._children:

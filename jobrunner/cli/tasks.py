@@ -20,9 +20,9 @@ from jobrunner.client import Client, Task
 def tasks(name: str | None, as_json: bool, url: str) -> None:
     """List the tasks that can be submitted; with a NAME, show what it takes.
 
-    jobrunner tasks
-    jobrunner tasks examples.primes
-    jobrunner tasks examples.primes --json | jq .params
+    $ jobrunner tasks
+    $ jobrunner tasks examples.primes
+    $ jobrunner tasks examples.primes --json | jq .params
     """
     with Client(url) as client:
         found = client.tasks() if name is None else client.task(name)
@@ -78,7 +78,7 @@ def _kind(schema: dict[str, Any]) -> str:
     if "$ref" in schema:
         return str(schema["$ref"]).rpartition("/")[2]
     kind = str(schema.get("type", "anything"))
-    limits = [f"{sign} {schema[key]:,}" for key, sign in _LIMITS.items() if key in schema]
+    limits = [f"{sign} {words.number(schema[key])}" for key, sign in _LIMITS.items() if key in schema]
     return " ".join([kind, *limits])
 
 

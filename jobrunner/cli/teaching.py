@@ -1,4 +1,4 @@
-"""Commands whose help keeps indented paragraphs, such as examples, as they are written."""
+"""Commands whose help keeps examples (`$ jobrunner ...`) and indented tables as they are written."""
 
 import inspect
 import re
@@ -6,19 +6,16 @@ from typing import Any, Final
 
 import click
 
-_INDENTED: Final = re.compile(r"\n\n(?=  )")
+_WRITTEN: Final = re.compile(r"\n\n(?=\$ |  )")
 
 
 class _Teaching(click.Command):
     def __init__(self, **attributes: Any) -> None:
         for part in ("help", "epilog"):
-            attributes[part] = _kept(attributes.get(part))
+            text = attributes.get(part)
+            # A paragraph that begins with a backspace is not filled by click.
+            attributes[part] = text and _WRITTEN.sub("\n\n\b\n", inspect.cleandoc(text))
         super().__init__(**attributes)
-
-
-def _kept(text: str | None) -> str | None:
-    # A paragraph that begins with a backspace is not filled by click.
-    return text and _INDENTED.sub("\n\n\b\n", inspect.cleandoc(text))
 
 
 class Command(_Teaching):

@@ -18,13 +18,18 @@ def value(given: Any, most: int | None = None) -> str:
 
 
 def state(job: Job) -> str:
+    """Say which job it is, where it stands and why."""
+    return f"job {job['id']} {standing(job)}"
+
+
+def standing(job: Job) -> str:
     """Say where the job stands and why."""
     if job["state"] in FINAL:
         ran = "" if job["ran_seconds"] is None else f" after {job['ran_seconds']:.3g} s"
-        return f"job {job['id']} {job['state']}{ran}"
+        return f"{job['state']}{ran}"
+    attempt = f", attempt {job['attempt']}" if job["state"] == "running" and job["attempt"] > 1 else ""
     why = f": {job['reason']}" if job["reason"] else ""
-    attempt = f", attempt {job['attempt']}" if job["attempt"] > 1 else ""
-    return f"job {job['id']} {job['state']}{attempt}{why}"
+    return f"{job['state']}{attempt}{why}"
 
 
 def partial(one: Partial, most: int | None = None) -> str:
@@ -37,9 +42,22 @@ def progress(job: Job) -> str:
     said = job["progress"]
     if said is None:
         return ""
-    total = "" if said["total"] is None else f" of {said['total']:,g}"
+    total = "" if said["total"] is None else f" of {number(said['total'])}"
     message = f", {said['message']}" if said["message"] else ""
-    return f"{said['done']:,g}{total}{message}"
+    return f"{number(said['done'])}{total}{message}"
+
+
+def percent(job: Job) -> str:
+    """Say how far the job has come as `7%`; an empty text if it has not said of how much."""
+    said = job["progress"]
+    if said is None or not said["total"]:
+        return ""
+    return f"{said['done'] / said['total']:4.0%}"
+
+
+def number(given: float) -> str:
+    """Return a number for people: `12,345`, `0.25`, `1e+13`."""
+    return f"{int(given):,}" if given == int(given) and abs(given) < 1e12 else f"{given:,.6g}"
 
 
 def outcome(job: Job, most: int | None = None) -> Iterator[str]:

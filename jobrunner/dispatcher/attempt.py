@@ -2,6 +2,7 @@
 
 import json
 import signal
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -54,6 +55,7 @@ class Attempt:
         self._last: bytes | None = None  # the line that ends the attempt
         self._dead = False
         self._deaf = False
+        self._pause = threading.Event()
         self._stop: Stop | None = None
         self._peak_bytes = 0
         self._started = time.monotonic()
@@ -83,6 +85,9 @@ class Attempt:
         """Wait for the job process to say, print or be something; take it in."""
         now = time.monotonic()
         until = min(self._next_tick, self._kill_at, self._outbox.due_at)
+        if self._outbox.is_stuck:  # its Pipe fills up meanwhile, and that slows the task
+            self._pause.wait(until - now)
+            return
         for key, _ in self._process.selector.select(max(0.0, until - now)):
             if key.data == "pipe":
                 self._read_lines()

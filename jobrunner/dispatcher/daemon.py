@@ -9,9 +9,8 @@ import logging
 import os
 import selectors
 import signal
-import sys
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Final
+from typing import Final, NoReturn
 
 from jobrunner import kernel
 from jobrunner.clock import utc_now
@@ -33,8 +32,8 @@ LEASE_LOST_STATUS: Final = os.EX_TEMPFAIL
 log = logging.getLogger("jobrunner.dispatcher")
 
 
-def run(settings: Settings) -> int:
-    """Be the dispatcher until SIGTERM or SIGINT has drained it; return the exit status.
+def run(settings: Settings) -> NoReturn:
+    """Be the dispatcher until SIGTERM or SIGINT has drained it, then end the process.
 
     SIGTERM: start nothing more, wait `drain_seconds`, give back the rest.  A second one: give back now.
     SIGHUP: load the task modules anew; a running job keeps the code that it started with.
@@ -42,9 +41,6 @@ def run(settings: Settings) -> int:
     Raises:
         JobrunnerError: it cannot start; the message names the remedy.
     """
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
     kernel.adopt_orphans()  # so that nothing of a worker that was killed is left behind
     store = Store(settings.url)
     migrations.prepare(store)
@@ -66,16 +62,15 @@ def run(settings: Settings) -> int:
         pool.kill()
         _exit_now(POOL_BROKEN_STATUS)
     dispatcher = Dispatcher(store, pool, catalogue, settings, now=utc_now())
-    with contextlib.closing(Bell(bells, f"{dispatcher.id}.sock")) as bell:
-        return _Daemon(
-            settings=settings,
-            store=store,
-            pool=pool,
-            dispatcher=dispatcher,
-            bell=bell,
-            code=catalogue.code,
-            limits=limits,
-        ).run()
+    _Daemon(
+        settings=settings,
+        store=store,
+        pool=pool,
+        dispatcher=dispatcher,
+        bell=Bell(bells, f"{dispatcher.id}.sock"),
+        code=catalogue.code,
+        limits=limits,
+    ).run()
 
 
 class _Daemon:
@@ -109,8 +104,8 @@ class _Daemon:
         for fd in (self._wakeup, bell.fileno(), *pool.bells):
             self._selector.register(fd, selectors.EVENT_READ)
 
-    def run(self) -> int:
-        """Step until drained; return the exit status."""
+    def run(self) -> NoReturn:
+        """Step until drained, then end the process."""
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(signum, lambda number, _: self._note(number))
         notify("READY=1")
@@ -124,8 +119,9 @@ class _Daemon:
         self._pool.close()
         self._dispatcher.end(utc_now())
         self._loader.shutdown(cancel_futures=True)
+        self._bell.close()
         log.info("stopped")
-        return 0
+        _exit_now(os.EX_OK)
 
     def _step(self) -> float:
         now = utc_now()
@@ -198,7 +194,7 @@ class _Daemon:
         _exit_now(POOL_BROKEN_STATUS if isinstance(error, PoolBrokenError) else LEASE_LOST_STATUS)
 
 
-def _exit_now(status: int) -> None:
+def _exit_now(status: int) -> NoReturn:
     """End without Python's farewells: the Pool's would wait for locks that nobody gives back."""
     logging.shutdown()
     os._exit(status)

@@ -24,7 +24,7 @@ from jobrunner.dispatcher.tickets import Code, Limits, Ticket
 from jobrunner.errors import PoolBrokenError
 
 START_SECONDS: Final = IMPORT_SECONDS + 30.0  #: for the workers and their job processes to come up
-WRITER_SECONDS: Final = 5.0  #: for the result writer to write what is left in a broken Queue
+CLOSE_SECONDS: Final = 5.0  #: for idle workers to end, and for the result writer to write what is left
 
 
 class Victim(NamedTuple):
@@ -40,6 +40,8 @@ class WorkerPool:
     def __init__(
         self, size: int, *, code: Code, limits: Limits, store_url: str, bells: Path, log_level: str
     ) -> None:
+        # A SIGTERM to the whole process group is meant for the dispatcher: what it starts here inherits this.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         context = multiprocessing.get_context("forkserver")
         # What the forkserver has loaded, its children share: memory and start-up time of one.
         context.set_forkserver_preload([worker.__name__, writer.__name__])
@@ -144,11 +146,22 @@ class WorkerPool:
     # -- the end --------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """End the idle workers, then the result writer when all is written."""
+        """End the idle workers, then the result writer when all is written, then the rest.
+
+        Like `kill`, this leaves the Pool's threads in no state for Python's farewells: end by `os._exit`.
+        """
         self._pool.close()
-        self._pool.join()
+        self._wait_for_deaths(self.size)
         self._queue.put(None)
-        self._writer.join()
+        self._writer.join(CLOSE_SECONDS)
+        kill_children()
+
+    def _wait_for_deaths(self, number: int) -> None:
+        give_up_at = time.monotonic() + CLOSE_SECONDS
+        while number and (left := give_up_at - time.monotonic()) > 0:
+            for key, _ in self._deaths.select(left):
+                self._deaths.unregister(key.fileobj)
+                number -= 1
 
     def kill(self) -> list[Victim]:
         """Kill the workers and all that they run, write what had arrived, and say what was in hand.
@@ -164,7 +177,9 @@ class WorkerPool:
                 if pid:
                     with contextlib.suppress(ProcessLookupError):
                         kill(pid, signal.SIGKILL)
-        self._writer.terminate()
-        self._writer.join(WRITER_SECONDS)
+        if self._writer.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._writer.pid, writer.FINISH)
+        self._writer.join(CLOSE_SECONDS)
         kill_children()  # the forkserver, what the workers left to us, and a writer that still hangs
         return victims

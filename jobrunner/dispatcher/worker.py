@@ -18,7 +18,7 @@ from jobrunner.clock import utc_now
 from jobrunner.dispatcher.attempt import Attempt
 from jobrunner.dispatcher.handle import Handle, kill_children
 from jobrunner.dispatcher.orphan import is_orphan
-from jobrunner.dispatcher.outbox import Outbox
+from jobrunner.dispatcher.outbox import FULL_SECONDS, Outbox
 from jobrunner.dispatcher.slots import Slot
 from jobrunner.dispatcher.tickets import Code, Limits, Ticket
 from jobrunner.lifecycle import Ending
@@ -33,7 +33,8 @@ class Worker:
     ) -> None:
         self._index = index
         self._slot = slot
-        self._outbox = Outbox(queue.put)
+        self._queue = queue
+        self._outbox = Outbox(queue.put_nowait)
         self._waiting: deque[Ticket] = deque()  # the rest of the bundle
         self._limits = limits
         self._process = self._new_process(code)
@@ -53,7 +54,9 @@ class Worker:
             seconds.append(time.monotonic() - started)
             if self._waiting and time.monotonic() >= self._outbox.due_at:
                 self._outbox.flush()
-        self._outbox.flush()
+        while not self._outbox.flush():
+            self._end_if_orphan()
+            time.sleep(FULL_SECONDS)
         return seconds
 
     def _run_one(self, ticket: Ticket, started: float) -> None:
@@ -88,9 +91,7 @@ class Worker:
 
     def _tick(self) -> None:
         """Look around while a ticket runs: is the dispatcher there, does anybody wait behind this ticket?"""
-        if is_orphan():
-            self.end()
-            os._exit(1)  # not through the Queue's feeder thread: nobody reads any more
+        self._end_if_orphan()
         while self._waiting:
             # This ticket takes longer than its bundle was meant to: others may have room for the rest.
             ticket = self._waiting.popleft()
@@ -104,7 +105,7 @@ class Worker:
         worn = process.jobs >= self._limits.max_jobs_per_process
         grown = limit is not None and process.jobs and kernel.tree_resident_bytes(process.pid) > limit / 2
         if worn or grown or process.code != ticket.code:
-            self.end()
+            self._end_process()
             process.close()
             self._process = self._new_process(ticket.code)
         return self._process
@@ -114,8 +115,18 @@ class Worker:
         self._slot.process_pid = process.pid
         return process
 
+    def _end_if_orphan(self) -> None:
+        if is_orphan():
+            self.end()
+            os._exit(1)
+
     def end(self) -> None:
         """Take the job process along, and whatever it has left running."""
+        if is_orphan():
+            self._queue.cancel_join_thread()  # nobody reads it any more
+        self._end_process()
+
+    def _end_process(self) -> None:
         self._process.kill()
         kill_children()
 

@@ -1,10 +1,12 @@
 """The result writer: the one process in which results become rows, in batches.
 
 A batch is whatever has come while the one before was written, so commits grow with the load by themselves.
-It ends when it is told to and the Queue is empty, or when the dispatcher is gone.
+It ends when it is told to and the Queue is empty, or soon after the dispatcher is gone.
 """
 
 import logging
+import multiprocessing
+import os
 import queue as queues
 import signal
 import threading
@@ -14,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from jobrunner.dispatcher.orphan import is_orphan
+from jobrunner import logs
 from jobrunner.errors import StoreUnavailableError
 from jobrunner.reports import Report
 from jobrunner.store import reports as store_reports
@@ -27,6 +29,8 @@ GATHER_SECONDS: Final = 0.01  #: between two commits under load; after a quiet t
 LOOK_SECONDS: Final = 0.25  #: how often it looks whether it is still wanted
 RETRY_SECONDS: Final = 0.5  #: between two attempts to write to a store that cannot be written
 ORPHAN_SECONDS: Final = 0.5  #: for what is in the Queue, once the dispatcher is gone
+
+FINISH: Final = signal.SIGUSR1  #: write what is in the Queue and end; SIGTERM is for the dispatcher alone
 
 log = logging.getLogger("jobrunner.writer")
 
@@ -46,18 +50,26 @@ class Writer:
         self._stop.set()
 
     def run(self) -> None:
-        """Write until there is nothing more to expect."""
-        give_up_at = float("inf")
-        while time.monotonic() < give_up_at:
+        """Write until it was told to stop and the Queue is empty."""
+        while True:
             batch = self._next_batch()
             if batch:
-                self._write(batch, give_up_at)
+                self._write(batch)
             elif self._stop.is_set():
                 return
-            if is_orphan():
-                # Nobody else will come to write what is in the Queue, but nobody may outlive the dispatcher for long.
-                self._stop.set()
-                give_up_at = min(give_up_at, time.monotonic() + ORPHAN_SECONDS)
+
+    def end_with_parent(self) -> None:
+        """Wait for the dispatcher to die, write what is left for a moment, and end.
+
+        A thread of its own, for a worker that died while it wrote may leave half a report in the Queue, and to
+        read that takes for ever.
+        """
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+        self._stop.set()
+        time.sleep(ORPHAN_SECONDS)
+        os._exit(1)
 
     def _next_batch(self) -> list[Report]:
         """Return what is there; wait a little for the first report."""
@@ -77,7 +89,7 @@ class Writer:
             pass  # all there is for now
         return batch
 
-    def _write(self, batch: list[Report], give_up_at: float) -> None:
+    def _write(self, batch: list[Report]) -> None:
         """Commit the batch, however long the store cannot be written; the bounded Queue slows the jobs meanwhile."""
         durable = any(report.ended is not None for report in batch)
         while True:
@@ -86,10 +98,8 @@ class Writer:
                     recorded = store_reports.record(connection, batch)
                 break
             except StoreUnavailableError as error:
-                if time.monotonic() > give_up_at or is_orphan():
-                    raise
                 log.warning("%s; %d reports wait", error, len(batch))
-                threading.Event().wait(RETRY_SECONDS)
+                time.sleep(RETRY_SECONDS)
         self._written_at = time.monotonic()
         for report in recorded.refused:
             log.warning("job %d has moved on: attempt %d is refused", report.job_id, report.attempt)
@@ -99,8 +109,9 @@ class Writer:
 
 def main(queue: "Queue[list[Report] | None]", url: str, bells: Path, level: str) -> None:
     """Be the result writer; the target of its process."""
-    logging.basicConfig(level=level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    logs.to_stderr("writer", level)
     writer = Writer(queue, Store(url), bells)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, writer.stop)
+    signal.signal(FINISH, writer.stop)
+    threading.Thread(target=writer.end_with_parent, daemon=True).start()
     writer.run()

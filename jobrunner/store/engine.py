@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from jobrunner.errors import StoreError, StoreUnavailableError
@@ -22,7 +22,7 @@ BUSY_PAUSE_SECONDS: Final = 0.0003  #: between two attempts to get the write loc
 CHECKPOINT_BYTES: Final = (
     64 << 20
 )  #: a daemon checkpoints a WAL of this size, although it stops all writers for a while
-CHECKPOINT_BYTES_IDLE: Final = 1 << 20  #: or of this, when nothing runs
+CHECKPOINT_BYTES_IDLE: Final = 8 << 20  #: or of this, when nothing runs
 CHECKPOINT_BYTES_WITHOUT_DAEMON: Final = 128 << 20  #: the API does so when nobody else has
 
 
@@ -94,7 +94,9 @@ class Store:
 
 
 def _engine(url: str) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS, "isolation_level": None})
+    # Threads bound the connections, not the pool: who waits for a connection would wait without a clear error.
+    connect = {"timeout": BUSY_SECONDS, "isolation_level": None}
+    engine = create_engine(url, connect_args=connect, max_overflow=-1)
     event.listen(engine, "connect", _set_up)
     event.listen(engine, "begin", _begin)
     return engine
@@ -104,6 +106,7 @@ def _set_up(connection: Any, _: ConnectionPoolEntry) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA wal_autocheckpoint=0")
+    cursor.execute("PRAGMA journal_size_limit=4194304")  # bytes that a WAL keeps after it was checkpointed
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.execute("PRAGMA cache_size=-16384")  # KiB
     cursor.close()
@@ -146,6 +149,9 @@ def _begin_immediate(sqlite: sqlite3.Connection) -> None:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (OperationalError, sqlite3.OperationalError) as error:
-        cause = error.orig if isinstance(error, OperationalError) else error
+    except (DatabaseError, sqlite3.OperationalError) as error:
+        cause = error.orig if isinstance(error, DatabaseError) else error
+        # Exactly these two: a damaged file is a plain DatabaseError, whose other kinds are faults of ours.
+        if type(cause) not in (sqlite3.OperationalError, sqlite3.DatabaseError):
+            raise
         raise StoreUnavailableError(f"the store cannot be used at the moment: {cause}") from error

@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, bindparam, delete, exists, insert, select, text
+from sqlalchemy import Connection, Row, Select, bindparam, case, delete, exists, func, insert, select, text
 
 from jobrunner.errors import JobNotFoundError, WrongStateError
 from jobrunner.lifecycle import FINAL, State
 from jobrunner.reports import EventKind
 from jobrunner.store.tables import event, job, label, tally
+
+LISTED_RESULT_CHARACTERS: Final = 65_536  #: a larger result is not in a list of jobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,12 @@ def get(connection: Connection, job_id: int) -> Job:
 
 
 _COLUMNS: Final = tuple(job.c[name] for name in Job.__slots__)
+_LISTED: Final = tuple(
+    case((func.length(column) <= LISTED_RESULT_CHARACTERS, column)).label("result")
+    if column is job.c.result
+    else column
+    for column in _COLUMNS
+)
 _BY_ID: Final = select(*_COLUMNS).where(job.c.id == bindparam("job_id"))
 
 
@@ -136,16 +144,16 @@ def _job(row: Row[Any]) -> Job:
     return Job(*values)
 
 
-def version(connection: Connection, job_id: int) -> int:
-    """Return the seq of the job's last event, without reading the job.
+def version(connection: Connection, job_id: int) -> tuple[int, State]:
+    """Return the seq of the job's last event and its state, without reading the job.
 
     Raises:
         JobNotFoundError: no job has this id.
     """
-    found = connection.execute(select(job.c.version).where(job.c.id == job_id)).scalar()
+    found = connection.execute(select(job.c.version, job.c.state).where(job.c.id == job_id)).first()
     if found is None:
         raise JobNotFoundError(job_id)
-    return int(found)
+    return found.version, State(found.state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +168,11 @@ class Filter:
 
 
 def page(connection: Connection, wanted: Filter, *, before_id: int | None, limit: int) -> list[Job]:
-    """Return at most `limit` jobs, newest first, with ids below `before_id`."""
-    query: Select[Any] = select(*_COLUMNS).order_by(job.c.id.desc()).limit(limit)
+    """Return at most `limit` jobs, newest first, with ids below `before_id`.
+
+    A result of more than LISTED_RESULT_CHARACTERS is left out: a page of a thousand would not fit into memory.
+    """
+    query: Select[Any] = select(*_LISTED).order_by(job.c.id.desc()).limit(limit)
     if before_id is not None:
         query = query.where(job.c.id < before_id)
     if wanted.states:

@@ -135,7 +135,8 @@ def requeue(connection: Connection, job_id: int, *, now: datetime) -> State:
         JobNotFoundError: no job has this id.
         WrongStateError: it is in another state.
     """
-    anew: dict[str, Any] = {"finished_at": None, "error": None, "retries_used": 0, "crash_retries_used": 0}
+    unset = ("started_at", "finished_at", "error", "progress")
+    anew: dict[str, Any] = {**dict.fromkeys(unset), "retries_used": 0, "crash_retries_used": 0}
     return _move(connection, jobs.get(connection, job_id), Event.REQUEUE, now, **anew)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, func, insert, literal_column, select, update
+from sqlalchemy import Connection, bindparam, case, func, insert, literal_column, null, select, update
 
 from jobrunner import retry
 from jobrunner.errors import StaleAttemptError
@@ -63,6 +63,7 @@ _END: Final = (
         result=bindparam("new_result"),
         error=bindparam("new_error"),
         due_at=bindparam("new_due_at"),
+        started_at=case((bindparam("new_state") == State.QUEUED, null()), else_=job.c.started_at),
         finished_at=bindparam("new_finished_at"),
         retries_used=job.c.retries_used + bindparam("retries_charged"),
         crash_retries_used=job.c.crash_retries_used + bindparam("crash_retries_charged"),

@@ -55,9 +55,24 @@ class Parameters:
         Raises:
             msgspec.ValidationError: `given` does not fit the schema.
         """
-        values = msgspec.convert(given, self._struct, dec_hook=_decode)
+        try:
+            values = msgspec.convert(given, self._struct, dec_hook=_decode)
+        except msgspec.ValidationError:
+            # JSON Schema takes 3.0 for an integer, msgspec does not.
+            values = msgspec.convert(_integral(given), self._struct, dec_hook=_decode)
         found = ((name, getattr(values, name)) for name in self._struct.__struct_fields__)
         return {name: value for name, value in found if value is not msgspec.UNSET}
+
+
+def _integral(value: Any) -> Any:
+    """Return `value` with each whole float made an int, which also passes for a float."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {key: _integral(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_integral(item) for item in value]
+    return value
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:

@@ -118,11 +118,23 @@ def _checked(where: str, given: dict[str, Any]) -> Options:
     return options
 
 
+_MOST_RETRIES = 1_000_000
+_LONGEST_SECONDS = 10 * 366 * 86_400  # ten years
+
 _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "timeout": (lambda v: v is None or (isinstance(v, int | float) and v > 0), "seconds above 0, or None"),
-    "retries": (lambda v: isinstance(v, int) and v >= 0, "a whole number from 0"),
-    "crash_retries": (lambda v: isinstance(v, int) and v >= 0, "a whole number from 0"),
-    "memory_limit": (lambda v: v is None or v >= 1 << 20, "at least 1M, or None"),
+    "timeout": (
+        lambda v: v is None or (isinstance(v, int | float) and 0 < v <= _LONGEST_SECONDS),
+        "seconds above 0, up to ten years, or None",
+    ),
+    "retries": (
+        lambda v: isinstance(v, int) and 0 <= v <= _MOST_RETRIES,
+        "a whole number from 0 to a million",
+    ),
+    "crash_retries": (
+        lambda v: isinstance(v, int) and 0 <= v <= _MOST_RETRIES,
+        "a whole number from 0 to a million",
+    ),
+    "memory_limit": (lambda v: v is None or 1 << 20 <= v <= 1 << 60, "at least 1M, or None"),
     "queue": (lambda v: isinstance(v, str) and 0 < len(v) <= 100, "a text of 1 to 100 characters"),
     "priority": (
         lambda v: isinstance(v, int) and abs(v) <= 1_000_000,

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from flask.testing import FlaskClient
 from msgspec import Meta
+from werkzeug.test import TestResponse
 
 from jobrunner.api.app import create_app
 from jobrunner.api.context import Api
@@ -95,8 +96,13 @@ class World:
         process = Process(host="here", place="boot/1", pid=1234, started_ticks=99)
         with self.store.write(durable=False) as connection:
             number = dispatchers.register(connection, process, workers=2, now=utc_now())
-            catalogue.publish(connection, number, OFFERED if offered is None else offered, now=utc_now())
+        self.publish(OFFERED if offered is None else offered, number)
         return number
+
+    def publish(self, offered: list[dict[str, Any]], dispatcher_id: int | None = None) -> None:
+        """Have a dispatcher publish these tasks and no others."""
+        with self.store.write(durable=False) as connection:
+            catalogue.publish(connection, dispatcher_id or self.dispatcher_id, offered, now=utc_now())
 
     def dispatcher_falls_silent(self) -> None:
         """Its last heartbeat is older than its lease."""
@@ -108,13 +114,13 @@ class World:
         """Submit a job over HTTP; return its id."""
         answer = self.client.post("/jobs", json={"task": task, **body})
         assert answer.status_code == 202, answer.text
-        return int(answer.json["id"])
+        return int(answer.get_json()["id"])
 
     def claim(self, *, now: datetime | None = None) -> list[Claimed]:
         """Have the dispatcher take all that is due."""
         tasks = [one["name"] for one in OFFERED]
         with self.store.write(durable=False) as connection:
-            return moves.claim(connection, self.dispatcher_id, tasks=tasks, room=1000, now=now or utc_now())
+            return moves.claim(connection, self.dispatcher_id, tasks=tasks, limit=1000, now=now or utc_now())
 
     def say(self, job_id: int, *said: tuple[EventKind, str], attempt: int = 1) -> None:
         """Have the job's attempt say something."""
@@ -140,7 +146,7 @@ class World:
     def running(self, **body: Any) -> int:
         """Return a job that runs."""
         job_id = self.submit(**body)
-        assert [one.id for one in self.claim()] == [job_id]
+        assert job_id in [one.id for one in self.claim()]
         return job_id
 
     def succeeded(self, result: Any = None) -> int:
@@ -158,6 +164,12 @@ class World:
         assert self.client.post(f"/jobs/{job_id}/cancel").status_code == 200
         return job_id
 
+    def show(self, job_id: int) -> Any:
+        """Return the job as the API shows it."""
+        answer = self.client.get(f"/jobs/{job_id}")
+        assert answer.status_code == 200, answer.text
+        return answer.get_json()
+
     def count(self) -> int:
         """How many jobs are stored."""
         with self.store.read() as connection:
@@ -166,3 +178,18 @@ class World:
 
 def made_in(directory: Path, **settings: Any) -> World:
     return World(Settings(data=directory, **settings))
+
+
+def problem(answer: TestResponse, status: int, slug: str) -> Any:
+    """Return the problem that `answer` must be."""
+    assert (answer.status_code, answer.content_type) == (status, "application/problem+json"), answer.text
+    told = answer.get_json()
+    assert told["type"] == f"/problems/{slug}", told
+    assert told["status"] == status
+    assert told["title"]
+    return told
+
+
+def pointers(told: Any) -> list[str]:
+    """Return where the flaws of a problem are."""
+    return [error["pointer"] for error in told["errors"]]

@@ -151,6 +151,19 @@ class Daemon:
 
         return eventually(after_first_heartbeat)
 
+    def wait_until_stalled(self) -> None:
+        """Return when a job has said something and two heartbeats after each other count the same."""
+
+        def stands_still() -> bool:
+            before = self.entry
+            eventually(lambda: self.entry.heartbeat_at > before.heartbeat_at)
+            first, second = (
+                sum(slot["partials"] for slot in json.loads(one.slots)) for one in (before, self.entry)
+            )
+            return bool(first == second > 0)
+
+        eventually(stands_still, 60)
+
     def family(self) -> set[int]:
         """The pids of the process and all its descendants."""
         return set(descendants(self.pid)) | {self.pid}

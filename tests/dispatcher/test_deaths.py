@@ -211,6 +211,46 @@ def test_a_kill_while_results_stream_leaves_no_gap(world: World) -> None:
     assert job.partials == len([e for e in found if e.kind == "partial"])
 
 
+def test_a_result_writer_that_stands_still_slows_the_job_and_loses_nothing(world: World) -> None:
+    daemon = world.start(workers=1)
+    writer = daemon.writer_pid()
+    os.kill(writer, signal.SIGSTOP)
+    (job_id,) = world.submit("count", params={"n": 400_000})
+    daemon.wait_until_stalled()
+    assert world.job(job_id).partials == 0
+    os.kill(writer, signal.SIGCONT)
+    job = world.finished(job_id, seconds=60)
+    assert (job.state, job.partials) == (State.SUCCEEDED, 400_000)
+    assert world.partials(job_id) == list(range(400_000))
+
+
+def test_a_job_can_be_cancelled_while_the_result_writer_stands_still(world: World) -> None:
+    daemon = world.start(workers=1)
+    writer = daemon.writer_pid()
+    os.kill(writer, signal.SIGSTOP)
+    (job_id,) = world.submit("count", params={"n": 100_000_000})
+    daemon.wait_until_stalled()
+    process = daemon.slots()[0]["process_pid"]
+    world.cancel(job_id)
+    eventually(lambda: is_gone(process))
+    os.kill(writer, signal.SIGCONT)
+    assert world.finished(job_id).state is State.CANCELLED
+
+
+def test_no_worker_outlives_the_dispatcher_behind_a_full_queue(world: World) -> None:
+    daemon = world.start(workers=1)
+    writer = daemon.writer_pid()
+    os.kill(writer, signal.SIGSTOP)
+    world.submit("count", params={"n": 100_000_000})
+    daemon.wait_until_stalled()
+    (slot,) = daemon.slots()
+    family = daemon.family()
+    daemon.signal(signal.SIGKILL)
+    eventually(lambda: is_gone(slot["pid"]) and is_gone(slot["process_pid"]), seconds=5)
+    os.kill(writer, signal.SIGCONT)
+    eventually(lambda: all(map(is_gone, family)), seconds=5)
+
+
 # -- several dispatchers ---------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """The small parts of the dispatcher, each by itself."""
 
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -106,6 +107,23 @@ def test_an_outbox_collects_and_is_due_soon() -> None:
     outbox.flush()
     outbox.flush()
     assert sent == [reports[:1], reports[1:]]
+    assert outbox.due_at == float("inf")
+
+
+def test_a_full_queue_blocks_nobody_and_loses_nothing() -> None:
+    full: queue.Queue[list[Report]] = queue.Queue(maxsize=1)
+    outbox = Outbox(full.put_nowait)
+    reports = [Report(number, 1, utc_now()) for number in range(3)]
+    outbox.add(reports[0])
+    assert outbox.flush()
+    outbox.add(reports[1])
+    assert not outbox.flush()
+    assert outbox.is_stuck
+    assert outbox.due_at < float("inf")
+    outbox.add(reports[2])
+    assert full.get() == reports[:1]
+    assert outbox.flush()
+    assert full.get() == reports[1:]
     assert outbox.due_at == float("inf")
 
 

@@ -73,10 +73,13 @@ def test_nothing_of_it_is_left_after_a_stop(world: World) -> None:
     assert list((world.data / "dispatchers").iterdir()) == []
 
 
-def test_a_signal_to_the_whole_group_kills_no_worker(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_whole_group_drains_all_the_same(
+    world: World, tmp_path: Path, signum: signal.Signals
+) -> None:
     daemon = world.start()
     job_id, _ = _hold(world, tmp_path)
-    os.killpg(daemon.pid, signal.SIGINT)  # Ctrl-C in a terminal
+    os.killpg(daemon.pid, signum)  # Ctrl-C in a terminal, or a service manager that does not know better
     eventually(lambda: "draining" in daemon.said)
     (tmp_path / "go").touch()
     assert daemon.wait() == 0

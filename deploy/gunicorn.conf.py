@@ -1,0 +1,38 @@
+"""For those who run gunicorn themselves: `gunicorn -c deploy/gunicorn.conf.py` serves the API.
+
+`jobrunner api`, which the units run, needs no such file and sets the same.  Settings come from
+JOBRUNNER_<NAME>, or from the TOML file that JOBRUNNER_CONFIG names, or from `jobrunner.toml`.
+"""
+
+import os
+from pathlib import Path
+
+from jobrunner.api.app import create_app
+from jobrunner.api.context import Api
+from jobrunner.api.server import require_loopback
+from jobrunner.settings import load
+
+_file = os.environ.get("JOBRUNNER_CONFIG")
+_settings = load({}, os.environ, Path(_file) if _file else None)
+
+
+def application() -> Api:
+    """Return what gunicorn serves."""
+    return create_app(_settings)
+
+
+wsgi_app = "__config__:application()"  # gunicorn's name for this file
+_host = f"[{_settings.host}]" if ":" in _settings.host else _settings.host
+bind = [f"{_host}:{_settings.port}"]
+require_loopback(bind[0])  # there are no tokens yet
+
+worker_class = "jobrunner.api.gunicorn_worker.ProblemWorker"
+workers = _settings.api_workers
+threads = _settings.api_threads  # each long poll holds one
+preload_app = True  # else systemd hears READY=1 before the application is there
+control_socket_disable = True  # it is on by default, and fails in a hardened unit
+timeout = 60  # seconds without a sign of life from a worker process
+graceful_timeout = 10
+keepalive = 15
+loglevel = _settings.log_level
+proc_name = "jobrunner-api"
