@@ -53,11 +53,15 @@ class Follower:
         return News(job, partials, job["state"] in FINAL and self._seen_partials >= job["partials"])
 
 
-def follow(*followers: Follower, rest: Callable[[float], None] = time.sleep) -> Iterator[News]:
+def follow(
+    *followers: Follower,
+    rest: Callable[[float], None] = time.sleep,
+    patience_seconds: float = PATIENCE_SECONDS,
+) -> Iterator[News]:
     """Yield what is new, of each follower in turn, until all their jobs are final.
 
     Raises:
-        UnreachableError: the API has been away for longer than `PATIENCE_SECONDS`.
+        UnreachableError: the API has been away for longer than `patience_seconds`.
     """
     unfinished = list(followers)
     rest_seconds = FIRST_REST_SECONDS
@@ -75,7 +79,7 @@ def follow(*followers: Follower, rest: Callable[[float], None] = time.sleep) -> 
             away_since = None
         except UnreachableError:
             away_since = away_since or time.monotonic()
-            if time.monotonic() - away_since > PATIENCE_SECONDS:
+            if time.monotonic() - away_since > patience_seconds:
                 raise
         if unfinished:
             rest(rest_seconds)

@@ -47,7 +47,8 @@ class Packer:
             bundle.append(one)
             loads[lightest] += seconds
         taken = [bundle for bundle in bundles if bundle]
-        self._any_short = any(load <= BUNDLE_SECONDS for load in loads[: len(taken)])
+        if taken:
+            self._any_short = any(load <= BUNDLE_SECONDS for load in loads[: len(taken)])
         return taken
 
     def _seconds(self, one: Claimed) -> float:

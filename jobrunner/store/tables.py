@@ -125,9 +125,10 @@ Index("ix_job_created_at", job.c.created_at)
 label = Table(
     "label",
     metadata,
+    # The key's columns first: else SQLite 3.40's integrity_check takes one column for another.
+    Column("job_id", _Id, ForeignKey("job.id", ondelete="CASCADE"), nullable=False),
     Column("key", String(100), nullable=False),
     Column("value", String(200), nullable=False),
-    Column("job_id", _Id, ForeignKey("job.id", ondelete="CASCADE"), nullable=False),
     PrimaryKeyConstraint("job_id", "key"),
     sqlite_with_rowid=False,
 )
@@ -195,8 +196,8 @@ task = Table(
 throughput = Table(
     "throughput",
     metadata,
-    Column("dispatcher_id", _Id, ForeignKey("dispatcher.id"), nullable=False),
     Column("at", Moment, nullable=False),
+    Column("dispatcher_id", _Id, ForeignKey("dispatcher.id"), nullable=False),
     Column("seconds", Float, nullable=False),  # since the sample before
     Column("done", Integer, nullable=False),  # attempts that succeeded in this time
     Column("failed", Integer, nullable=False),  # attempts that ended otherwise

@@ -180,19 +180,19 @@ def test_higher_priority_goes_first_then_the_oldest(world: World, tmp_path: Path
 
 def test_short_jobs_do_not_wait_behind_one_that_is_longer_than_expected(world: World, tmp_path: Path) -> None:
     world.start(workers=1)
-    (tmp_path / "go").touch()
-    for _ in range(30):  # so that `hold` is known as short
-        world.run("hold", params={"directory": str(tmp_path)})
-    (tmp_path / "go").unlink()
-    (tmp_path / "held").unlink()
-    ids = world.submit("hold", times=20, params={"directory": str(tmp_path)})
-    eventually(told(tmp_path, "held"))
+    world.all_finished(world.submit("gate", times=100, params={"directory": str(tmp_path)}))
+    (tmp_path / "shut").touch()
+    ids = world.submit("gate", times=20, params={"directory": str(tmp_path)})
+    eventually(told(tmp_path, "gated"))
     # One is stuck; those that came along in its bundle are queued again for whoever has room.
     eventually(lambda: [world.job(job_id).state for job_id in ids].count(State.RUNNING) == 1)
     (tmp_path / "go").touch()
     done = world.all_finished(ids)
     assert {job.state for job in done} == {State.SUCCEEDED}
     assert all(job.crash_retries_used == job.retries_used == 0 for job in done)
+    outcomes = [one.outcome for job in done for one in world.attempts(job.id)]
+    assert Ending.RELEASED in outcomes
+    assert outcomes.count(Ending.SUCCEEDED) == 20
 
 
 def test_a_job_process_is_marked_as_the_kernels_first_victim(served: World, tmp_path: Path) -> None:

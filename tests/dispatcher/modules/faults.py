@@ -53,6 +53,12 @@ def hold(directory: str, name: str = "held") -> str:
     return name
 
 
+@task(name="gate")
+def gate(directory: str) -> str:
+    """Return at once, unless the file `shut` is there: then wait until the file `go` is."""
+    return hold(directory, "gated") if (Path(directory) / "shut").exists() else "open"
+
+
 @task(name="stream")
 def stream(directory: str) -> Any:
     """Yield once, then wait until the file `go` is there, then yield again."""
