@@ -58,6 +58,8 @@ def _bytes(least: int) -> _Kind:
 
 def _read_modules(value: Any) -> tuple[str, ...]:
     names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not names:
+        raise ValueError(value)
     stripped = tuple(name.strip() for name in names)
     for name in stripped:
         if not _MODULE.fullmatch(name) or name.endswith(".py"):
@@ -169,7 +171,12 @@ def load(
 def _checked(name: str, value: Any, kind: _Kind, label: str) -> Any:
     try:
         return kind.read(value)
-    except (ValueError, TypeError, AttributeError):
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+    ):  # RuntimeError: `~somebody` who is not there
         raise SettingError(name, label, value, kind.allowed) from None
 
 

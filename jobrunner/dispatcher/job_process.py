@@ -81,7 +81,8 @@ class JobProcess:
                 self._run(json.loads(ticket))
 
     def _run(self, ticket: dict[str, Any]) -> None:
-        signal.signal(signal.SIGTERM, _on_sigterm)  # a task may have put its own in place
+        signal.signal(signal.SIGTERM, _on_sigterm)  # a task may have put its own in place, or blocked it
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         job = context.CurrentJob(ticket["id"], ticket["attempt"], self._tell_progress)
         context.enter(job)
         self._meter.start()
@@ -203,6 +204,7 @@ def main(arguments: list[str]) -> None:
     """Run jobs until the worker hangs up or SIGTERM comes."""
     fd, parent_pid, max_result_bytes, max_partial_bytes = map(int, arguments[:4])
     signal.signal(signal.SIGTERM, _on_sigterm)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # see WorkerPool
     try:
         kernel.die_with_parent(parent_pid)
         kernel.prefer_as_oom_victim()

@@ -40,8 +40,6 @@ class WorkerPool:
     def __init__(
         self, size: int, *, code: Code, limits: Limits, store_url: str, bells: Path, log_level: str
     ) -> None:
-        # A SIGTERM to the whole process group is meant for the dispatcher: what it starts here inherits this.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         context = multiprocessing.get_context("forkserver")
         # What the forkserver has loaded, its children share: memory and start-up time of one.
         context.set_forkserver_preload([worker.__name__, writer.__name__])
@@ -51,7 +49,11 @@ class WorkerPool:
         self._writer = context.Process(
             target=writer.main, args=(self._queue, store_url, bells, log_level), name="result-writer"
         )
+        # A SIGTERM to the whole process group is meant for the dispatcher alone: the forkserver, which starts
+        # here, and its children inherit the blocked mask; a job process takes it off.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         self._writer.start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         self._pool = context.Pool(
             size, worker.initialize, (self.slots, context.Value("i", 0), self._queue, limits, code)
         )

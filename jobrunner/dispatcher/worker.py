@@ -141,7 +141,6 @@ def initialize(
     global _worker  # noqa: PLW0603 - a Pool hands its functions nothing but the ticket
     # Ctrl-C in a terminal reaches the whole process group; only the dispatcher decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with next_index.get_lock():
         index = next_index.value
         next_index.value += 1

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from jobrunner.client import Client
 from tests.cli.scripted import Server, serving
 
 
@@ -11,3 +12,9 @@ from tests.cli.scripted import Server, serving
 def server() -> Iterator[Server]:
     with serving() as running:
         yield running
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Client]:
+    with Client(server.url) as opened:
+        yield opened

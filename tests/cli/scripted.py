@@ -47,6 +47,7 @@ class Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = 1 << 16  # an answer goes out in one piece
     server: Server
 
     def setup(self) -> None:
@@ -72,6 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(payload)
+            self.wfile.flush()
         if reply.hang_up:
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)

@@ -15,13 +15,6 @@ from jobrunner.client import BadAnswerError, Client, ProblemError, UnreachableEr
 from jobrunner.errors import JobrunnerError, SettingError
 from tests.cli.scripted import Reply, Server, job
 
-
-@pytest.fixture
-def client(server: Server) -> Any:
-    with Client(server.url) as opened:
-        yield opened
-
-
 # -- what is asked -------------------------------------------------------------------------------
 
 
@@ -198,9 +191,10 @@ def test_a_server_that_speaks_no_http_is_named_as_such() -> None:
                 connection.recv(4096)
                 connection.sendall(b"220 mail.example ESMTP\r\n")
 
-        with ThreadPoolExecutor(1) as threads, pytest.raises(BadAnswerError, match="does not speak HTTP"):
+        with ThreadPoolExecutor(1) as threads:
             threads.submit(greet)
-            client.job(1)
+            with pytest.raises(BadAnswerError, match="does not speak HTTP"):
+                client.job(1)
 
 
 # -- problems ------------------------------------------------------------------------------------

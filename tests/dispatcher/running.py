@@ -108,7 +108,12 @@ class Daemon:
         self._world = world
         given: dict[str, Any] = {"data": world.data, "tasks": "faults", "workers": 2} | settings
         environ = {f"JOBRUNNER_{name.upper()}": str(value) for name, value in given.items()}
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("JOBRUNNER_")}
+        # PYTHONUNBUFFERED would unbuffer C's stdout too, and hide that it must be flushed.
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("JOBRUNNER_") and name != "PYTHONUNBUFFERED"
+        }
         path = os.pathsep.join(map(str, (world.data, MODULES, *sys.path)))
         self.log_path = world.data / f"dispatcher-{len(world.started)}.log"
         with self.log_path.open("wb") as log:

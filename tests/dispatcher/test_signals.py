@@ -62,6 +62,15 @@ def test_a_second_signal_ends_the_drain_at_once(world: World, tmp_path: Path, si
     assert world.job(job_id).state is State.QUEUED
 
 
+def test_a_sigterm_while_it_starts_is_not_lost(world: World) -> None:
+    daemon = world.start(ready=False)
+    eventually(lambda: len(daemon.family()) > 3)  # the Pool is on its way up
+    family = daemon.family()
+    daemon.signal(signal.SIGTERM)
+    assert daemon.wait() in (0, -signal.SIGTERM)
+    eventually(lambda: all(map(is_gone, family)))
+
+
 def test_nothing_of_it_is_left_after_a_stop(world: World) -> None:
     daemon = world.start()
     assert world.run("add", params={"a": 1, "b": 1}).result == "2"
