@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jobrunner.api.app import create_app
 from jobrunner.api.context import Api
-from jobrunner.api.server import require_loopback
+from jobrunner.api.server import Logger, require_loopback
 from jobrunner.settings import load
 
 _file = os.environ.get("JOBRUNNER_CONFIG")
@@ -35,4 +35,5 @@ timeout = 60  # seconds without a sign of life from a worker process
 graceful_timeout = 10
 keepalive = 15
 loglevel = _settings.log_level
+logger_class = Logger
 proc_name = "jobrunner-api"

@@ -5,8 +5,10 @@ import os
 from typing import Any
 
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
+from gunicorn.glogging import Logger as GunicornLogger  # type: ignore[import-untyped]
 from gunicorn.util import parse_address  # type: ignore[import-untyped]
 
+from jobrunner import logs
 from jobrunner.api.app import create_app
 from jobrunner.api.context import Api
 from jobrunner.errors import SettingError
@@ -56,6 +58,13 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+class Logger(GunicornLogger):  # type: ignore[misc]  # gunicorn has no types
+    """gunicorn's own, but its lines look like ours."""
+
+    error_fmt = logs.line_format("api")
+    datefmt = logs.TIME_FORMAT
+
+
 class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     """What gunicorn asks of an application that configures itself."""
 
@@ -87,5 +96,6 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "accesslog": None,
             "errorlog": "-",
             "loglevel": self._settings.log_level,
+            "logger_class": Logger,
             "proc_name": "jobrunner-api",
         }
