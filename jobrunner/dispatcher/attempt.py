@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from jobrunner import kernel, sizes
 from jobrunner.clock import utc_now
-from jobrunner.dispatcher.handle import Death, Handle, kill_children
+from jobrunner.dispatcher.handle import IMPORT_SECONDS, Death, Handle, kill_children
 from jobrunner.dispatcher.joblog import JobLog
 from jobrunner.dispatcher.lines import Kind
 from jobrunner.dispatcher.outbox import Outbox
@@ -58,9 +58,11 @@ class Attempt:
         self._pause = threading.Event()
         self._stop: Stop | None = None
         self._peak_bytes = 0
-        self._started = time.monotonic()
-        self._next_tick = self._started + TICK_SECONDS
-        self._kill_at = float("inf")
+        now = time.monotonic()
+        self._next_tick = now + TICK_SECONDS
+        # The job's time begins when its process has imported the task modules, which must not take for ever either.
+        self._started = now if process.is_ready else float("inf")
+        self._kill_at = float("inf") if process.is_ready else now + IMPORT_SECONDS
         self.survived = True
 
     def run(self) -> Ended:
@@ -117,6 +119,10 @@ class Attempt:
                 self._usage = json.loads(line[1:])
             elif letter in _LAST:
                 self._last = line
+            elif letter == Kind.HELLO.value:
+                self._process.is_ready = True
+                self._started = time.monotonic()
+                self._kill_at = float("inf") if self._stop is None else self._kill_at
         if said:
             self._outbox.add(self._report(tuple(said)))
 

@@ -49,6 +49,7 @@ class Handle:
 
     def __init__(self, code: Code, limits: Limits) -> None:
         self.code = code
+        self.is_ready = False  #: whether it has said hello
         self.jobs = 0  #: that it was given
         self.cpu_seconds = 0.0  #: that its jobs have told of
         self.peak_bytes = 0  #: the highest peak that its jobs have told of
@@ -107,6 +108,7 @@ class Handle:
                         importing = json.loads(line[1:])
                     elif line[:1] == Kind.HELLO.value:
                         hello = json.loads(line[1:])
+                        self.is_ready = True
             elif "death" in sources:
                 break
         return Greeting(hello, importing, printed, timed_out=time.monotonic() >= give_up_at)

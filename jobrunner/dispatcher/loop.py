@@ -27,7 +27,7 @@ from jobrunner.store import dispatchers, jobs, moves, throughput
 from jobrunner.store import reports as store_reports
 from jobrunner.store.engine import CHECKPOINT_BYTES, CHECKPOINT_BYTES_IDLE, Store
 
-BEAT_SECONDS: Final = 1.0  #: between heartbeats, and the longest rest: the slow look beside the bell
+BEAT: Final = timedelta(seconds=1)  #: between heartbeats, and the longest rest: the slow look beside the bell
 
 log = logging.getLogger("jobrunner.dispatcher")
 
@@ -92,7 +92,8 @@ class Dispatcher:
         self._pool.check()
         for ticket, seconds in self._pool.ended():
             self._packer.learn(ticket.task, seconds)
-        if now >= self._next_beat:
+        # Due, or the clock was set back: a heartbeat that waits for the old time again would cost the lease.
+        if not now < self._next_beat <= now + BEAT:
             self._beat(now)
         self._stop_what_must_stop(now)
         self._start_what_is_due()
@@ -158,7 +159,7 @@ class Dispatcher:
     # -- once a second ---------------------------------------------------------------------------
 
     def _beat(self, now: datetime) -> None:
-        self._next_beat = now + timedelta(seconds=BEAT_SECONDS)
+        self._next_beat = now + BEAT
         self._look_for_stops = True
         sample = self._sample(now)
         with self._store.write(durable=False) as connection:

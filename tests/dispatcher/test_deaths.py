@@ -93,6 +93,14 @@ def test_a_timeout_stops_whatever_the_task_does(world: World, tmp_path: Path, ta
     assert (error["kind"], error["message"]) == ("timeout", "it ran past its timeout of 0.5 s")
 
 
+def test_importing_the_modules_again_is_not_the_next_jobs_time(world: World) -> None:
+    (world.data / "slow.py").write_text("import threading\nthreading.Event().wait(1.5)\n")
+    world.start(tasks="slow,faults", workers=1)
+    died, after = world.submit("exits", crash_retries=0)[0], world.submit("nothing", timeout_seconds=0.5)[0]
+    assert world.finished(died).state is State.FAILED
+    assert world.finished(after).state is State.SUCCEEDED
+
+
 def test_a_cancelled_job_takes_its_children_along_wherever_they_went(world: World, tmp_path: Path) -> None:
     world.start()
     (job_id,) = world.submit("has_children", params={"directory": str(tmp_path)})

@@ -10,7 +10,7 @@ import pytest
 
 from jobrunner.dispatcher.bundles import BUNDLE_SECONDS, BUNDLE_TICKETS, Packer
 from jobrunner.dispatcher.catalogue import Catalogue
-from jobrunner.dispatcher.loop import BEAT_SECONDS, Dispatcher
+from jobrunner.dispatcher.loop import BEAT, Dispatcher
 from jobrunner.dispatcher.pool import Victim
 from jobrunner.dispatcher.slots import Slot, Stop
 from jobrunner.dispatcher.tickets import Code, Ticket
@@ -129,7 +129,7 @@ def test_what_has_proved_short_travels_together(room: Room) -> None:
 
 def test_it_rests_until_the_next_heartbeat_or_until_a_job_is_due(room: Room) -> None:
     dispatcher = room.dispatcher(ObedientPool())
-    assert dispatcher.step(room.now) == pytest.approx(BEAT_SECONDS)
+    assert dispatcher.step(room.now) == pytest.approx(BEAT.total_seconds())
     room.submit(run_at=START + timedelta(seconds=0.25))
     assert dispatcher.step(room.now) == pytest.approx(0.25)
 
@@ -199,9 +199,19 @@ def test_it_ends_when_it_was_given_up_for_dead_itself(room: Room) -> None:
     dispatcher = room.dispatcher(ObedientPool())
     with room.store.write(durable=False) as connection:
         dispatchers.end(connection, dispatcher.id, now=room.now)
-    room.now += timedelta(seconds=BEAT_SECONDS)
+    room.now += BEAT
     with pytest.raises(LeaseLostError):
         dispatcher.step(room.now)
+
+
+def test_a_clock_that_is_set_back_stops_no_heartbeat(room: Room) -> None:
+    dispatcher = room.dispatcher(ObedientPool())
+    dispatcher.step(room.now)
+    room.now -= timedelta(hours=1)
+    assert dispatcher.step(room.now) <= BEAT.total_seconds()
+    with room.store.read() as connection:
+        (entry,) = dispatchers.alive(connection)
+    assert entry.heartbeat_at == room.now
 
 
 def test_when_the_pool_breaks_only_the_dead_workers_job_pays(room: Room) -> None:
