@@ -67,8 +67,27 @@ def resident_bytes(pid: int) -> int:
 
 
 def tree_resident_bytes(pid: int) -> int:
-    """Return the resident memory of `pid` and all its descendants in bytes."""
+    """Return the resident memory of `pid` and all its descendants in bytes; what they share counts each time."""
     return resident_bytes(pid) + sum(tree_resident_bytes(child) for child in children(pid))
+
+
+def tree_memory_bytes(pid: int, limit: int) -> int:
+    """Return the memory of `pid` and all its descendants in bytes; exact, and dear, only above `limit`.
+
+    What they share counts once there (the kernel's proportional set size).
+    """
+    resident = tree_resident_bytes(pid)
+    return resident if resident <= limit else _tree_proportional_bytes(pid)
+
+
+def _tree_proportional_bytes(pid: int) -> int:
+    below = sum(_tree_proportional_bytes(child) for child in children(pid))
+    try:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    except (FileNotFoundError, ProcessLookupError):
+        return below
+    kilobytes = next(line.split()[1] for line in rollup.splitlines() if line.startswith("Pss:"))
+    return below + int(kilobytes) * 1024
 
 
 def place() -> str:

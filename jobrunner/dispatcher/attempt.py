@@ -19,6 +19,7 @@ from jobrunner.lifecycle import Ending
 from jobrunner.reports import Ended, EventKind, Report, error
 
 TICK_SECONDS: Final = 0.05  #: how often a running attempt is looked at: stop, timeout, memory
+SEND_SECONDS: Final = 0.005  #: between two attempts to hand over a ticket that the Pipe does not take at once
 DEAF_SECONDS: Final = 1.0  #: a process that closed its Pipe has this long to die by itself
 LOG_EVENT_CHARACTERS: Final = 60_000  #: a log travels in pieces of at most this
 
@@ -51,10 +52,13 @@ class Attempt:
         self._on_tick = on_tick
         self._log = JobLog(limits.max_log_bytes)
         self._grace_seconds = limits.grace_seconds
+        self._max_log_bytes = limits.max_log_bytes
+        self._unsent = memoryview(_line(ticket))
         self._usage: dict[str, Any] = {}
         self._last: bytes | None = None  # the line that ends the attempt
         self._dead = False
         self._deaf = False
+        self._was_deaf = False  # and was killed for it
         self._pause = threading.Event()
         self._stop: Stop | None = None
         self._peak_bytes = 0
@@ -68,7 +72,6 @@ class Attempt:
     def run(self) -> Ended:
         """Hand the ticket over and follow it to its end; what it says goes into the outbox."""
         self._process.read_output()  # printed by something that an earlier job left running: nobody's log
-        self._process.send(_line(self._ticket))
         while self._last is None and not self._dead:
             self._hear()
             now = time.monotonic()
@@ -90,6 +93,9 @@ class Attempt:
         if self._outbox.is_stuck:  # its Pipe fills up meanwhile, and that slows the task
             self._pause.wait(until - now)
             return
+        if self._unsent and self._process.is_ready and self._stop is None:
+            self._unsent = self._process.send(self._unsent)
+            until = min(until, now + SEND_SECONDS) if self._unsent else until
         for key, _ in self._process.selector.select(max(0.0, until - now)):
             if key.data == "pipe":
                 self._read_lines()
@@ -98,6 +104,7 @@ class Attempt:
             else:
                 self._dead = True
         if self._dead:
+            self._process.signal_group(signal.SIGKILL)  # else a child that it forked may write on for ever
             self._read_what_is_left()
 
     def _read_lines(self) -> None:
@@ -120,6 +127,8 @@ class Attempt:
             elif letter in _LAST:
                 self._last = line
             elif letter == Kind.HELLO.value:
+                self._process.read_output()
+                self._log = JobLog(self._max_log_bytes)
                 self._process.is_ready = True
                 self._started = time.monotonic()
                 self._kill_at = float("inf") if self._stop is None else self._kill_at
@@ -134,7 +143,8 @@ class Attempt:
         """Take in what is in the pipe; one read empties it.  Return whether there was anything."""
         data = self._process.read_output()
         self._log.feed(data)
-        self._keep_log(self._log.take())
+        if self._process.is_ready:  # what its modules print is no job's log, unless they end it
+            self._keep_log(self._log.take())
         return bool(data)
 
     def _keep_log(self, text: str) -> None:
@@ -155,18 +165,17 @@ class Attempt:
     def _tick(self, now: float) -> None:
         self._on_tick()
         if now >= self._kill_at:
+            self._was_deaf = self._deaf and self._stop is None
             self._process.signal_group(signal.SIGKILL)
+            self._kill_at = now + TICK_SECONDS
             return
         if self._stop is None:
             self._stop_if_asked(now)
         limit = self._ticket.memory_limit_bytes
-        used = (
-            kernel.tree_resident_bytes(self._process.pid)
-            if limit
-            else kernel.resident_bytes(self._process.pid)
-        )
+        pid = self._process.pid
+        used = kernel.tree_memory_bytes(pid, limit) if limit else kernel.resident_bytes(pid)
         self._peak_bytes = max(self._peak_bytes, used)
-        if limit and used > limit:
+        if limit and used > limit and self._process.is_ready:
             # At once, without grace: every moment brings it nearer to the kernel's own choice of a victim.
             self._begin_stop(Stop(Ending.MEMORY_LIMIT, 0.0), now)
 
@@ -180,6 +189,8 @@ class Attempt:
 
     def _begin_stop(self, stop: Stop, now: float) -> None:
         self._stop = stop
+        if not self._process.is_ready:  # the task has not begun: there is nothing to be graceful about
+            stop = stop._replace(grace_seconds=0.0)
         self._kill_at = min(self._kill_at, now + stop.grace_seconds)
         self._next_tick = min(self._next_tick, self._kill_at)
         self._process.signal_group(signal.SIGTERM if stop.grace_seconds > 0 else signal.SIGKILL)
@@ -223,8 +234,8 @@ class Attempt:
         higher = death.peak_memory_bytes > self._process.peak_bytes
         peak = max(self._peak_bytes, death.peak_memory_bytes if higher else 0)
         cpu_seconds = max(0.0, death.cpu_seconds - self._process.cpu_seconds)
-        if self._stop is None and self._last is not None:
-            return self._ended_by_word(cpu_seconds, peak)  # it answered, and died then
+        if self._last is not None and (self._stop is None or self._stop.ending is Ending.RELEASED):
+            return self._ended_by_word(cpu_seconds, peak)  # it answered, and died then, or just in time
         ending = Ending.CRASHED if self._stop is None else self._stop.ending
         used: dict[str, Any] = {"peak_memory_bytes": peak, "cpu_seconds": cpu_seconds}
         if ending in (Ending.CANCELLED, Ending.RELEASED):
@@ -242,7 +253,7 @@ class Attempt:
                 sizes.in_words(self._ticket.memory_limit_bytes or 0),
             )
             return f"it used {used}, its memory_limit is {limit}"
-        if self._deaf and death.signal == signal.SIGKILL.name:
+        if self._was_deaf:
             return "its process closed the Pipe to its worker: does the task close descriptors that it did not open?"
         if death.signal is None:
             return f"its process ended with exit code {death.exit_code} before the task returned"

@@ -11,6 +11,7 @@ from jobrunner.store.moves import Claimed
 
 BUNDLE_SECONDS: Final = 0.05  #: the work in a bundle, as far as can be foreseen
 BUNDLE_TICKETS: Final = 64  #: at most
+MOST_AT_A_TIME: Final = 2048  #: in one claim: each is a variable of a statement, and SQLite allows 32,766
 FORGETTING: Final = 0.2  #: the weight of a new, shorter duration; a longer one counts whole, at once
 
 
@@ -28,7 +29,7 @@ class Packer:
 
     def limit(self, free: int) -> int:
         """Return how many jobs to look at for `free` workers: more than one each only where some are short."""
-        return free * (BUNDLE_TICKETS if self._any_short else 1)
+        return min(free * (BUNDLE_TICKETS if self._any_short else 1), MOST_AT_A_TIME)
 
     def pack(self, ready: Sequence[Claimed], free: int) -> list[list[Claimed]]:
         """Deal the first of `ready` into at most `free` bundles, in order, as long as they fit.

@@ -19,15 +19,21 @@ from jobrunner.dispatcher.loop import Dispatcher
 from jobrunner.dispatcher.notify import notify
 from jobrunner.dispatcher.pool import WorkerPool
 from jobrunner.dispatcher.tickets import Code, Limits
-from jobrunner.errors import LeaseLostError, PoolBrokenError, StoreUnavailableError, TaskModulesError
+from jobrunner.errors import (
+    JobrunnerError,
+    LeaseLostError,
+    PoolBrokenError,
+    StoreUnavailableError,
+    TaskModulesError,
+)
 from jobrunner.settings import Settings
 from jobrunner.store import migrations
 from jobrunner.store.engine import Store
 from jobrunner.wakeup import Bell
 
 PAUSE_SECONDS: Final = 0.5  #: after the store could not be used
-POOL_BROKEN_STATUS: Final = os.EX_SOFTWARE
-LEASE_LOST_STATUS: Final = os.EX_TEMPFAIL
+BELLS: Final = "dispatchers"  #: in the data directory: a bell for each dispatcher
+STATUSES: Final = ((PoolBrokenError, os.EX_SOFTWARE), (LeaseLostError, os.EX_TEMPFAIL))
 
 log = logging.getLogger("jobrunner.dispatcher")
 
@@ -46,99 +52,79 @@ def run(settings: Settings) -> NoReturn:
     migrations.prepare(store)
     limits = Limits(**{name: getattr(settings, name) for name in Limits._fields})
     catalogue = describe(Code(1, settings.tasks), limits)
-    bells = settings.data / "dispatchers"
     pool = WorkerPool(
         settings.workers,
         code=catalogue.code,
         limits=limits,
         store_url=settings.url,
-        bells=bells,
+        bells=settings.data / BELLS,
         log_level=settings.log_level,
     )
+    daemon = _Daemon(settings, store, pool, limits)
     try:
-        pool.wait_until_ready()
-    except PoolBrokenError as error:
-        log.critical("%s", error)
-        pool.kill()
-        _exit_now(POOL_BROKEN_STATUS)
-    dispatcher = Dispatcher(store, pool, catalogue, settings, now=utc_now())
-    _Daemon(
-        settings=settings,
-        store=store,
-        pool=pool,
-        dispatcher=dispatcher,
-        bell=Bell(bells, f"{dispatcher.id}.sock"),
-        code=catalogue.code,
-        limits=limits,
-    ).run()
+        daemon.run(catalogue)
+    except BaseException as error:  # noqa: BLE001 - whatever it is, Python's farewells would wait for ever
+        daemon.break_down(error)
 
 
 class _Daemon:
     """The loop with the outside world around it."""
 
-    def __init__(
-        self,
-        *,
-        settings: Settings,
-        store: Store,
-        pool: WorkerPool,
-        dispatcher: Dispatcher,
-        bell: Bell,
-        code: Code,
-        limits: Limits,
-    ) -> None:
+    def __init__(self, settings: Settings, store: Store, pool: WorkerPool, limits: Limits) -> None:
         self._settings = settings
         self._store = store
         self._pool = pool
-        self._dispatcher = dispatcher
-        self._bell = bell
-        self._code = code
         self._limits = limits
+        self._dispatcher: Dispatcher | None = None
         self._signals: list[int] = []
+        self._draining = False
+        self._generation = 1
         self._loader = ThreadPoolExecutor(
             1, "task-modules"
         )  # importing may take long, the loop must not wait
         self._loading: Future[Catalogue] | None = None
-        self._selector = selectors.DefaultSelector()
+        self._load_again = False
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        for fd in (self._wakeup, bell.fileno(), *pool.bells):
-            self._selector.register(fd, selectors.EVENT_READ)
 
-    def run(self) -> NoReturn:
-        """Step until drained, then end the process."""
+    def run(self, catalogue: Catalogue) -> NoReturn:
+        """Come up, step until drained, then end the process."""
+        self._pool.wait_until_ready()
+        self._dispatcher = dispatcher = Dispatcher(
+            self._store, self._pool, catalogue, self._settings, now=utc_now()
+        )
+        self._bell = Bell(self._settings.data / BELLS, f"{dispatcher.id}.sock")
+        self._selector = selectors.DefaultSelector()
+        for fd in (self._wakeup, self._bell.fileno(), *self._pool.bells):
+            self._selector.register(fd, selectors.EVENT_READ)
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(signum, lambda number, _: self._note(number))
         notify("READY=1")
-        log.info("ready: %d workers, dispatcher %d", self._pool.size, self._dispatcher.id)
-        try:
-            while not self._dispatcher.is_drained:
-                self._wait(self._step())
-        except (PoolBrokenError, LeaseLostError) as error:
-            self._break_down(error)
+        log.info("ready: %d workers, dispatcher %d", self._pool.size, dispatcher.id)
+        while not dispatcher.is_drained:
+            self._wait(self._step(dispatcher))
         notify("STOPPING=1")
         self._pool.close()
-        self._dispatcher.end(utc_now())
-        self._loader.shutdown(cancel_futures=True)
+        dispatcher.end(utc_now())
         self._bell.close()
         log.info("stopped")
         _exit_now(os.EX_OK)
 
-    def _step(self) -> float:
-        now = utc_now()
+    def _step(self, dispatcher: Dispatcher) -> float:
         while self._signals:
-            self._obey(self._signals.pop(0))
-        if self._loading is not None and self._loading.done():
-            self._serve_what_was_loaded(self._loading)
+            self._obey(self._signals.pop(0), dispatcher)
         try:
-            return self._dispatcher.step(now)
+            if self._loading is not None and self._loading.done():
+                self._serve_what_was_loaded(self._loading, dispatcher)
+            return dispatcher.step(utc_now())
         except StoreUnavailableError as error:
             log.warning("%s", error)
+            notify("WATCHDOG=1")  # the store is in trouble, the loop is not
             return PAUSE_SECONDS
 
     def _wait(self, seconds: float) -> None:
         if not self._signals:
             ready = {key.fd for key, _ in self._selector.select(seconds)}
-            if self._bell.fileno() in ready:
+            if self._bell.fileno() in ready and self._dispatcher is not None:
                 self._bell.clear()
                 self._dispatcher.hear_bell()
         with contextlib.suppress(BlockingIOError):
@@ -150,7 +136,7 @@ class _Daemon:
         self._signals.append(signum)
         os.eventfd_write(self._wakeup, 1)
 
-    def _obey(self, signum: int) -> None:
+    def _obey(self, signum: int, dispatcher: Dispatcher) -> None:
         if signum == signal.SIGHUP:
             self._reload()
             return
@@ -159,39 +145,52 @@ class _Daemon:
         seconds = 0.0 if again else self._settings.drain_seconds
         log.info("draining: what still runs in %g seconds goes back to the queue", seconds)
         notify("STOPPING=1")
-        self._dispatcher.drain(utc_now(), seconds)
-
-    _draining = False
+        dispatcher.drain(utc_now(), seconds)
 
     def _reload(self) -> None:
+        self._load_again = self._loading is not None  # it may have read a module that was written since
         if self._loading is not None:
-            return  # it has not read the modules for long
+            return
         notify("RELOADING=1")
-        self._code = Code(self._code.generation + 1, self._settings.tasks)
-        self._loading = self._loader.submit(describe, self._code, self._limits)
+        self._generation += 1
+        code = Code(self._generation, self._settings.tasks)
+        self._loading = self._loader.submit(describe, code, self._limits)
         self._loading.add_done_callback(lambda _: os.eventfd_write(self._wakeup, 1))
 
-    def _serve_what_was_loaded(self, loading: Future[Catalogue]) -> None:
-        self._loading = None
+    def _serve_what_was_loaded(self, loading: Future[Catalogue], dispatcher: Dispatcher) -> None:
         try:
             catalogue = loading.result()
-        except TaskModulesError as error:
-            log.error("not reloaded, the old code stays in service: %s", error)  # noqa: TRY400 - no fault of ours
+        except (TaskModulesError, OSError) as error:
+            log.error("not reloaded, the tasks stay as they were: %s", error)  # noqa: TRY400 - no fault of ours
         else:
-            self._dispatcher.serve(catalogue, utc_now())
+            dispatcher.serve(
+                catalogue, utc_now()
+            )  # if the store cannot be written now, the next step tries again
             log.info("reloaded: %d tasks", len(catalogue.tasks))
+        self._loading = None
         notify("READY=1")
+        if self._load_again:
+            self._reload()
 
     # -- the sudden end ------------------------------------------------------------------------------
 
-    def _break_down(self, error: PoolBrokenError | LeaseLostError) -> None:
-        """Kill everything, give back what ran, and leave."""
-        log.critical("%s; ending, to be started again", error)
+    def break_down(self, error: BaseException) -> NoReturn:
+        """Kill everything, give back what ran, and leave; what cannot be given back is found by its lease."""
+        expected = isinstance(error, JobrunnerError | KeyboardInterrupt)
+        log.critical(
+            "%s; ending, to be started again",
+            str(error) or "interrupted",
+            exc_info=None if expected else error,
+        )
         victims = self._pool.kill()
-        if isinstance(error, PoolBrokenError):
-            self._dispatcher.end(utc_now(), victims)
-        self._bell.close()
-        _exit_now(POOL_BROKEN_STATUS if isinstance(error, PoolBrokenError) else LEASE_LOST_STATUS)
+        if self._dispatcher is not None and not isinstance(error, LeaseLostError):
+            try:
+                self._dispatcher.end(utc_now(), victims)
+            except StoreUnavailableError as worse:
+                log.error("%s; its jobs wait for its lease to end", worse)  # noqa: TRY400 - no fault of ours
+        if self._dispatcher is not None:
+            self._bell.close()
+        _exit_now(next((status for kind, status in STATUSES if isinstance(error, kind)), os.EX_OSERR))
 
 
 def _exit_now(status: int) -> NoReturn:

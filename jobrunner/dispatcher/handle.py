@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from multiprocessing import Pipe
 from typing import Any, Final, NamedTuple
 
 from jobrunner import kernel
-from jobrunner.dispatcher.lines import READ_BYTES, Kind, LineReader, write
+from jobrunner.dispatcher.lines import READ_BYTES, Kind, LineReader
 from jobrunner.dispatcher.tickets import Code, Limits
 
 IMPORT_SECONDS: Final = 120.0  #: for all task modules together
@@ -79,6 +80,7 @@ class Handle:
         self._output = output
         self._pidfd = os.pidfd_open(self.pid)
         os.set_blocking(output, False)
+        os.set_blocking(ours.fileno(), False)
         self.reader = LineReader(ours.fileno())
         self.selector = selectors.DefaultSelector()
         self.selector.register(ours.fileno(), selectors.EVENT_READ, "pipe")
@@ -86,12 +88,20 @@ class Handle:
         # Its own end of the Pipe may live on in a child that it forked: only this tells its death.
         self.selector.register(self._pidfd, selectors.EVENT_READ, "death")
 
-    def greet(self) -> Greeting:
-        """Wait until the process has imported the task modules, or cannot be expected to any more."""
+    def is_dead(self) -> bool:
+        """Whether the process has ended."""
+        return any(key.data == "death" for key, _ in self.selector.select(0))
+
+    def greet(self, wanted: Callable[[], bool] = lambda: True) -> Greeting:
+        """Wait until the process has imported the task modules, or cannot be expected to any more.
+
+        Args:
+            wanted: asked twice a second; if it says no, nobody waits any longer.
+        """
         hello, importing, printed = None, None, b""
         give_up_at = time.monotonic() + IMPORT_SECONDS
-        while hello is None and (left := give_up_at - time.monotonic()) > 0:
-            sources = {key.data for key, _ in self.selector.select(left)}
+        while hello is None and wanted() and (left := give_up_at - time.monotonic()) > 0:
+            sources = {key.data for key, _ in self.selector.select(min(left, 0.5))}
             if "output" in sources:
                 data = self.read_output()
                 printed = (printed + data)[-GREETING_BYTES:]
@@ -113,10 +123,14 @@ class Handle:
                 break
         return Greeting(hello, importing, printed, timed_out=time.monotonic() >= give_up_at)
 
-    def send(self, line: bytes) -> None:
-        """Hand over a ticket; a dead process is found out by reading."""
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            write(self._pipe.fileno(), line)
+    def send(self, line: memoryview) -> memoryview:
+        """Hand over as much of a ticket as the Pipe takes; return the rest.  A dead process is found by reading."""
+        try:
+            return line[os.write(self._pipe.fileno(), line) :]
+        except BlockingIOError:
+            return line
+        except (BrokenPipeError, ConnectionResetError):
+            return line[:0]
 
     def read_output(self) -> bytes:
         """Return what was printed and not yet read, up to a bound; empty if that is nothing."""
@@ -170,6 +184,15 @@ def kill_children() -> None:
                 os.kill(pid, signal.SIGKILL)
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
+
+
+def reap_orphans(job_process: int) -> None:
+    """Reap the dead that jobs have left to this process, which adopted them; never the job process itself."""
+    with contextlib.suppress(ChildProcessError):
+        while (found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+            if found.si_pid == job_process:
+                return
+            os.waitpid(found.si_pid, 0)
 
 
 def _signal_name(number: int) -> str:

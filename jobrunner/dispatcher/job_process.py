@@ -5,6 +5,7 @@ session of its own.  It is the only thing that is ever killed: it shares nothing
 and its stdout.  Imports here are few on purpose: no Flask, no SQLAlchemy.
 """
 
+import contextlib
 import inspect
 import json
 import os
@@ -47,7 +48,9 @@ class JobProcess:
         self._reader = lines.LineReader(fd)
         self._max_result_bytes = max_result_bytes
         self._max_partial_bytes = max_partial_bytes
-        self._speaking = threading.Lock()  # a task may call progress() from its own threads
+        self._speaking = threading.RLock()  # a task may call progress() from its threads and signal handlers
+        self._torn = False  # whether a line was cut short: what came after it would be read as its end
+        self._pid = os.getpid()
         self._home = os.getcwd()  # noqa: PTH109 - only to be gone back to
         self._errors: dict[str, str] = {}
         self._meter = _Meter()
@@ -55,8 +58,19 @@ class JobProcess:
     def say(self, *said: tuple[Kind, str]) -> None:
         """Send one line for each of `said`, together: a trip costs more than a word."""
         data = b"".join([kind.value + text.encode("ascii") + b"\n" for kind, text in said])
+        self._leave_if_forked()
         with self._speaking:
-            lines.write(self._fd, data)
+            if self._torn:
+                return
+            self._torn = True
+            lines.write(self._fd, data)  # SIGTERM may raise in the middle
+            self._torn = False
+
+    def _leave_if_forked(self) -> None:
+        """End a process that the task has forked and that came back to us: it must not speak for the job."""
+        if os.getpid() != self._pid:
+            _flush()
+            os._exit(0)
 
     def load(self, modules: list[str]) -> None:
         """Import the task modules, and say hello with what they hold."""
@@ -81,21 +95,22 @@ class JobProcess:
                 self._run(json.loads(ticket))
 
     def _run(self, ticket: dict[str, Any]) -> None:
-        signal.signal(signal.SIGTERM, _on_sigterm)  # a task may have put its own in place, or blocked it
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        _reset_signals()  # the job before may have left its own
         job = context.CurrentJob(ticket["id"], ticket["attempt"], self._tell_progress)
         context.enter(job)
         self._meter.start()
         try:
             kind, text = Kind.RESULT, self._call(ticket["task"], ticket["params"])
+            job.flush()
         except Stopped:
             raise
         except UnserializableError as error:
             kind, text = Kind.ERROR, _told(Ending.UNSERIALIZABLE, error)
         except BaseException as error:  # noqa: BLE001 - user code: SystemExit and its like end the job, not the process
             kind, text = Kind.ERROR, _told(Ending.EXCEPTION, error)
+        self._leave_if_forked()
         context.enter(context.CurrentJob())
-        job.flush()
+        job.silence()  # a thread of the task may live on
         self._tidy()
         self.say((Kind.USAGE, self._meter.read()), (kind, text))
 
@@ -127,15 +142,28 @@ class JobProcess:
     def _tidy(self) -> None:
         """Have all that was printed on its way before the last line, and leave no trace for the next job."""
         sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None and not stream.closed:
-                stream.flush()
-        kernel.flush_c_stdio()
-        os.chdir(self._home)
+        _flush()
+        with contextlib.suppress(OSError):  # its home may be gone; the next job would say so
+            os.chdir(self._home)
 
     def _why_not(self) -> str:
         broken = "".join(f"\n{module} cannot be imported:\n{error}" for module, error in self._errors.items())
         return broken or f"there are: {', '.join(sorted(REGISTRY))}"
+
+
+def _flush() -> None:
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if stream is not None and not stream.closed:
+            with contextlib.suppress(OSError):  # a task may have closed the descriptor below it
+                stream.flush()
+    kernel.flush_c_stdio()
+
+
+def _reset_signals() -> None:
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # workers ignore it, and that is inherited
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # see WorkerPool: SIGTERM came blocked
 
 
 class _Meter:
@@ -203,9 +231,10 @@ def _message(error: BaseException) -> str:
 def main(arguments: list[str]) -> None:
     """Run jobs until the worker hangs up or SIGTERM comes."""
     fd, parent_pid, max_result_bytes, max_partial_bytes = map(int, arguments[:4])
-    signal.signal(signal.SIGTERM, _on_sigterm)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # see WorkerPool
     try:
+        _reset_signals()
+        # A helper that a task forks ends on SIGTERM as any process does.
+        os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
         kernel.die_with_parent(parent_pid)
         kernel.prefer_as_oom_victim()
         os.set_inheritable(fd, False)  # else a program that a task starts would hold the Pipe open

@@ -15,7 +15,7 @@ class Kind(bytes, Enum):
     """The letter that a line from a job process starts with."""
 
     IMPORTING = b"m"  #: a module's name: if this is the last word, that module killed the process
-    HELLO = b"h"  #: ready; see `job_process.Hello`
+    HELLO = b"h"  #: ready; {"tasks", "errors" by module, "refused"}
     PARTIAL = b"p"  #: a value that the task yielded
     PROGRESS = b"g"  #: {"done", "total", "message"}
     USAGE = b"u"  #: {"cpu_seconds", "peak_memory_bytes"} of the attempt; before its last line

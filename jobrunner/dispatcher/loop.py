@@ -11,6 +11,8 @@ import socket
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from sqlalchemy import Connection
+
 from jobrunner import kernel
 from jobrunner.clock import Clock, utc_now
 from jobrunner.dispatcher.bundles import Packer
@@ -57,6 +59,11 @@ class Dispatcher:
         self._drain_until: datetime | None = None
         self._look_for_stops = True
         self._stops: dict[tuple[int, int], Stop] = {}
+        self._untold = False  # whether some stop has not reached its worker yet
+        self._watched: dict[
+            int, tuple[datetime, int]
+        ] = {}  # of others: heartbeat, our beats since it changed
+        self.id = 0
         self.id = self._register(now)
         self.serve(catalogue, now)
 
@@ -115,6 +122,10 @@ class Dispatcher:
                 # Not the step's `now`: a job may have been submitted while this waited for the write lock.
                 now=self._clock(),
             )
+        if any(one.crash_retries == 0 for one in claimed):
+            # At most once, even if the power fails: this commit takes the claim to the disk with it.
+            with self._store.write(durable=True) as connection:
+                dispatchers.heartbeat(connection, self.id, slots=self._slots(), now=self._clock())
         for bundle in self._packer.pack(claimed, free):
             self._pool.start([self._ticket(one) for one in bundle])
 
@@ -136,23 +147,24 @@ class Dispatcher:
                 asked = moves.stop_requests(connection, self.id)
             self._stops = {(one.id, one.attempt): Stop(Ending.CANCELLED, one.grace_seconds) for one in asked}
             self._look_for_stops = False
+        self._untold = False
         release = None
         if self._drain_until is not None and now >= self._drain_until:
             release = Stop(Ending.RELEASED, self._settings.grace_seconds)
         for ticket in self._pool.in_hand if self._stops or release else ():
             stop = self._stops.get((ticket.job_id, ticket.attempt), release)
-            if stop is not None:
-                self._pool.stop(ticket, stop)
+            if stop is not None and not self._pool.stop(ticket, stop):
+                self._untold = True
 
     def _rest(self, now: datetime) -> float:
         until = self._next_beat
         if self._drain_until is not None:
             until = min(until, max(self._drain_until, now + timedelta(seconds=0.05)))
-        elif self._pool.free:
+        elif self._pool.free and self._task_names:
             with self._store.read() as connection:
                 due_at = moves.next_due_at(connection)
             until = min(until, due_at or until)
-        if self._stops:  # a stop reaches a ticket only once a worker has it in hand
+        if self._untold:  # a stop reaches a ticket only once a worker has it in hand
             until = min(until, now + timedelta(seconds=0.01))
         return max(0.0, (until - now).total_seconds())
 
@@ -166,7 +178,7 @@ class Dispatcher:
             dispatchers.heartbeat(connection, self.id, slots=self._slots(), now=now)
             if sample is not None:
                 throughput.add(connection, self.id, sample)
-            dead = self._dead(connection, now)
+            dead = self._dead(connection)
             queued = jobs.counts(connection)[State.QUEUED]
         for dispatcher_id in dead:
             self._give_back(dispatcher_id, now)
@@ -209,20 +221,27 @@ class Dispatcher:
 
     def _register(self, now: datetime) -> int:
         with self._store.write(durable=False) as connection:
-            dead = self._dead(connection, now)
+            dead = self._dead(connection)
         for dispatcher_id in dead:
             self._give_back(dispatcher_id, now)
         with self._store.write(durable=True) as connection:
             return dispatchers.register(connection, this_process(), workers=self._pool.size, now=now)
 
-    def _dead(self, connection: Any, now: datetime) -> list[int]:
-        return dispatchers.dead(
-            connection,
-            place=kernel.place(),
-            started_ticks=kernel.started_ticks,
-            lease_seconds=self._settings.lease_seconds,
-            now=now,
-        )
+    def _dead(self, connection: Connection) -> list[int]:
+        """Return the dispatchers whose process is gone, or whose heartbeat has stood still for their lease.
+
+        The lease is counted in our own heartbeats, not read off a clock: where nobody could write for a while,
+        where the machine slept or its clock was set, the others are as alive as we are.
+        """
+        gone = dispatchers.gone(connection, this_process(), kernel.started_ticks)
+        watched: dict[int, tuple[datetime, int]] = {}
+        for one in dispatchers.alive(connection):
+            seen, beats = self._watched.get(one.id, (None, 0))
+            watched[one.id] = (one.heartbeat_at, beats + 1 if seen == one.heartbeat_at else 0)
+            if watched[one.id][1] * BEAT.total_seconds() >= self._settings.lease_seconds:
+                gone.append(one.id)
+        self._watched = watched
+        return [dispatcher_id for dispatcher_id in gone if dispatcher_id != self.id]
 
     def _give_back(self, dispatcher_id: int, now: datetime) -> None:
         """Give the jobs of a dead dispatcher back to the queue, each charged to its `crash_retries`."""

@@ -1,7 +1,10 @@
 """Telling systemd how the dispatcher is: sd_notify(3)."""
 
+import logging
 import os
 import socket
+
+log = logging.getLogger("jobrunner.dispatcher")
 
 
 def notify(state: str) -> bool:
@@ -11,7 +14,10 @@ def notify(state: str) -> bool:
         return False
     if address.startswith("@"):
         address = "\0" + address[1:]  # the abstract namespace
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
-        manager.connect(address)
-        manager.sendall(state.encode())
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
+            manager.connect(address)
+            manager.sendall(state.encode())
+    except OSError as error:  # jobs must not die because nobody listens
+        log.warning("the service manager cannot be told %r: %s", state, error)
     return True

@@ -6,6 +6,7 @@ dispatcher gives back what ran, ends, and is started again.
 """
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import selectors
@@ -24,7 +25,10 @@ from jobrunner.dispatcher.tickets import Code, Limits, Ticket
 from jobrunner.errors import PoolBrokenError
 
 START_SECONDS: Final = IMPORT_SECONDS + 30.0  #: for the workers and their job processes to come up
-CLOSE_SECONDS: Final = 5.0  #: for idle workers to end, and for the result writer to write what is left
+CLOSE_SECONDS: Final = 5.0  #: for idle workers to end
+WRITER_SECONDS: Final = 15.0  #: for the result writer to write what is left
+
+log = logging.getLogger("jobrunner.dispatcher")
 
 
 class Victim(NamedTuple):
@@ -59,7 +63,8 @@ class WorkerPool:
         )
         self._bundles: dict[int, Sequence[Ticket]] = {}  # by the serial of their first ticket
         self._ended: deque[tuple[int, list[float]]] = deque()  # filled by the Pool's own thread
-        self._failure: BaseException | None = None
+        self._failure: BaseException | None = None  # of a worker's own code, with a bundle's number beside it
+        self._failed = 0
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._deaths = selectors.DefaultSelector()
         self._deaths.register(self._writer.sentinel, selectors.EVENT_READ, "the result writer")
@@ -97,19 +102,23 @@ class WorkerPool:
         number = bundle[0].serial
         self._bundles[number] = bundle
         self._pool.apply_async(
-            worker.run, (bundle,), callback=self._note(number), error_callback=self._note_failure
+            worker.run, (bundle,), callback=self._note(number), error_callback=self._note_failure(number)
         )
 
-    def stop(self, ticket: Ticket, stop: Stop) -> None:
-        """Have a ticket end early.  Until a worker has it in hand this does nothing: say it again."""
+    def stop(self, ticket: Ticket, stop: Stop) -> bool:
+        """Have a ticket end early; return whether a worker has been told.  Else none has it yet: say it again."""
         for slot in self.slots:
-            if slot.serial == ticket.serial and slot.stop_serial != ticket.serial:
-                request_stop(slot, stop)
+            if slot.stop_serial == ticket.serial:
+                return True
+            if slot.serial == ticket.serial:
+                request_stop(slot, ticket.serial, stop)
+                return True
+        return False
 
     def ended(self) -> list[tuple[Ticket, float]]:
         """Forget the bundles that have ended; return the tickets that were run and the seconds each took.
 
-        Their reports are in the Queue.
+        Their reports are in the Queue, or about to be.
         """
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._bell)
@@ -141,9 +150,13 @@ class WorkerPool:
 
         return note
 
-    def _note_failure(self, error: BaseException) -> None:
-        self._failure = error
-        os.eventfd_write(self._bell, 1)
+    def _note_failure(self, number: int) -> Callable[[BaseException], None]:
+        def note(error: BaseException) -> None:  # in the Pool's own thread
+            self._failure = error
+            self._failed = number
+            os.eventfd_write(self._bell, 1)
+
+        return note
 
     # -- the end --------------------------------------------------------------------------------
 
@@ -153,17 +166,24 @@ class WorkerPool:
         Like `kill`, this leaves the Pool's threads in no state for Python's farewells: end by `os._exit`.
         """
         self._pool.close()
-        self._wait_for_deaths(self.size)
-        self._queue.put(None)
-        self._writer.join(CLOSE_SECONDS)
-        kill_children()
-
-    def _wait_for_deaths(self, number: int) -> None:
         give_up_at = time.monotonic() + CLOSE_SECONDS
-        while number and (left := give_up_at - time.monotonic()) > 0:
+        self._deaths.unregister(self._writer.sentinel)
+        while self._deaths.get_map() and (left := give_up_at - time.monotonic()) > 0:
             for key, _ in self._deaths.select(left):
                 self._deaths.unregister(key.fileobj)
-                number -= 1
+        self._finish_writing()
+        kill_children()
+
+    def _finish_writing(self) -> None:
+        """Have the result writer write what is in the Queue, and end."""
+        if self._writer.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._writer.pid, writer.FINISH)
+        self._writer.join(WRITER_SECONDS)
+        if self._writer.is_alive():
+            log.error(
+                "the results of some jobs could not be written in %g s: they will run again", WRITER_SECONDS
+            )
 
     def kill(self) -> list[Victim]:
         """Kill the workers and all that they run, write what had arrived, and say what was in hand.
@@ -173,15 +193,14 @@ class WorkerPool:
         """
         dead = {key.data for key, _ in self._deaths.select(0)}
         holders = {slot.serial: f"worker {index}" for index, slot in enumerate(self.slots)}
+        failed = {ticket.serial for ticket in self._bundles.get(self._failed, ())}
+        dead |= {holders[serial] for serial in failed & holders.keys()}
         victims = [Victim(ticket, holders.get(ticket.serial) in dead) for ticket in self.in_hand]
         for slot in self.slots:
             for kill, pid in ((os.kill, slot.pid), (os.killpg, slot.process_pid)):
                 if pid:
                     with contextlib.suppress(ProcessLookupError):
                         kill(pid, signal.SIGKILL)
-        if self._writer.pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._writer.pid, writer.FINISH)
-        self._writer.join(CLOSE_SECONDS)
+        self._finish_writing()
         kill_children()  # the forkserver, what the workers left to us, and a writer that still hangs
         return victims

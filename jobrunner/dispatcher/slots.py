@@ -40,11 +40,11 @@ class Stop(NamedTuple):
     grace_seconds: float
 
 
-def request_stop(slot: Slot, stop: Stop) -> None:
-    """Tell the worker to end the ticket that it has in hand."""
+def request_stop(slot: Slot, serial: int, stop: Stop) -> None:
+    """Tell the worker to end the ticket `serial`; if it has another one in hand by now, nothing happens."""
     slot.stop_ending = _ENDINGS.index(stop.ending)
     slot.stop_grace_seconds = stop.grace_seconds
-    slot.stop_serial = slot.serial
+    slot.stop_serial = serial
 
 
 def requested_stop(slot: Slot) -> Stop | None:

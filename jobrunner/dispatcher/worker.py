@@ -16,7 +16,7 @@ from typing import Any
 from jobrunner import kernel
 from jobrunner.clock import utc_now
 from jobrunner.dispatcher.attempt import Attempt
-from jobrunner.dispatcher.handle import Handle, kill_children
+from jobrunner.dispatcher.handle import Handle, kill_children, reap_orphans
 from jobrunner.dispatcher.orphan import is_orphan
 from jobrunner.dispatcher.outbox import FULL_SECONDS, Outbox
 from jobrunner.dispatcher.slots import Slot
@@ -38,13 +38,15 @@ class Worker:
         self._waiting: deque[Ticket] = deque()  # the rest of the bundle
         self._limits = limits
         self._process = self._new_process(code)
-        self._process.greet()  # what is wrong with it, the first ticket will find out and tell
+        self._process.greet(
+            wanted=lambda: not is_orphan()
+        )  # what is wrong with it, the first ticket will find out and tell
         slot.pid = os.getpid()  # written last: now the worker is ready
 
     def run(self, bundle: Sequence[Ticket]) -> list[float]:
         """Run the tickets one after another; return how many seconds each took that was run.
 
-        Their reports are in the Queue when this returns.
+        Their reports are on their way into the Queue when this returns.
         """
         seconds: list[float] = []
         self._waiting = deque(bundle)
@@ -88,6 +90,7 @@ class Worker:
         if not attempt.survived:
             process.close()
             self._process = self._new_process(ticket.code)
+        reap_orphans(self._process.pid)
 
     def _tick(self) -> None:
         """Look around while a ticket runs: is the dispatcher there, does anybody wait behind this ticket?"""
@@ -102,9 +105,10 @@ class Worker:
         """Return the warm job process, or a new one where the old one has had its time."""
         process = self._process
         limit = ticket.memory_limit_bytes
+        dead = process.is_dead()  # killed while it was idle: no fault of this job
         worn = process.jobs >= self._limits.max_jobs_per_process
         grown = limit is not None and process.jobs and kernel.tree_resident_bytes(process.pid) > limit / 2
-        if worn or grown or process.code != ticket.code:
+        if dead or worn or grown or process.code != ticket.code:
             self._end_process()
             process.close()
             self._process = self._new_process(ticket.code)
@@ -146,7 +150,9 @@ def initialize(
         next_index.value += 1
     if index >= len(slots):
         # The Pool put this process in the place of a worker that died.  The dispatcher is about to end them all.
-        signal.pause()
+        while not is_orphan():
+            time.sleep(FULL_SECONDS)
+        os._exit(1)
     kernel.adopt_orphans()
     _worker = Worker(index, slots[index], queue, limits, code)
     Finalize(None, _worker.end, exitpriority=1)

@@ -38,7 +38,7 @@ log = logging.getLogger("jobrunner.writer")
 class Writer:
     """Reads the Queue, writes the store."""
 
-    def __init__(self, queue: "Queue[list[Report] | None]", store: Store, bells: Path) -> None:
+    def __init__(self, queue: "Queue[list[Report]]", store: Store, bells: Path) -> None:
         self._queue = queue
         self._store = store
         self._bells = bells
@@ -78,13 +78,12 @@ class Writer:
         try:
             reports = self._queue.get(timeout=0 if self._stop.is_set() else LOOK_SECONDS)
             self._stop.wait(self._written_at + GATHER_SECONDS - time.monotonic())
-            while reports is not None:
+            while True:
                 batch += reports
                 events += sum(len(report.said) for report in reports)
                 if len(batch) >= BATCH_REPORTS or events >= BATCH_EVENTS:
                     return batch
                 reports = self._queue.get_nowait()
-            self._stop.set()  # None: the dispatcher's last word
         except queues.Empty:
             pass  # all there is for now
         return batch
@@ -107,7 +106,7 @@ class Writer:
             wake(self._bells)
 
 
-def main(queue: "Queue[list[Report] | None]", url: str, bells: Path, level: str) -> None:
+def main(queue: "Queue[list[Report]]", url: str, bells: Path, level: str) -> None:
     """Be the result writer; the target of its process."""
     logs.to_stderr("writer", level)
     writer = Writer(queue, Store(url), bells)

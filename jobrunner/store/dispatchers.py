@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
@@ -87,23 +87,25 @@ def alive(connection: Connection) -> list[Dispatcher]:
     return [Dispatcher(*row) for row in connection.execute(query)]
 
 
-def dead(
-    connection: Connection,
-    *,
-    place: str,
-    started_ticks: Callable[[int], int | None],
-    lease_seconds: float,
-    now: datetime,
-) -> list[int]:
-    """Return the ids of dispatchers that have not ended but are gone.
+def gone(connection: Connection, here: Process, started_ticks: Callable[[int], int | None]) -> list[int]:
+    """Return the ids of dispatchers that have not ended, but whose process certainly has.
 
-    In the caller's own `place` it asks for the process itself, which is known at once; anywhere else
-    a dispatcher is dead when its heartbeat is older than the lease.
+    That can be known of the caller's own place, where a pid tells, and of its own host before it was booted
+    again.  Anywhere else only the heartbeat tells.
+
+    Args:
+        connection: to read with.
+        here: the process that asks.
+        started_ticks: when a pid was started; None if there is no such process.
     """
 
-    def gone(one: Dispatcher) -> bool:
-        if now - one.heartbeat_at > timedelta(seconds=lease_seconds):
-            return True
-        return one.place == place and started_ticks(one.pid) != one.started_ticks
+    def is_gone(one: Dispatcher) -> bool:
+        if one.place == here.place:
+            return started_ticks(one.pid) != one.started_ticks
+        return one.host == here.host and _boot(one.place) != _boot(here.place)
 
-    return [one.id for one in alive(connection) if gone(one)]
+    return [one.id for one in alive(connection) if is_gone(one)]
+
+
+def _boot(place: str) -> str:
+    return place.partition("/")[0]

@@ -41,6 +41,10 @@ class CurrentJob:
             self._told_at = now
             self.flush()
 
+    def silence(self) -> None:
+        """Say nothing more: the job has ended."""
+        self._tell = lambda *_: None
+
     def flush(self) -> None:
         """Send the last progress if it has not been sent."""
         if self._untold is not None:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,19 @@ def test_a_killed_job_process_costs_its_neighbour_nothing(world: World, tmp_path
     assert first.outcome is Ending.CRASHED
     error = json.loads(first.error or "")
     assert (error["kind"], error["signal"], error["exit_code"]) == ("crashed", "SIGKILL", None)
+    assert error["message"] == "its process was killed by SIGKILL"
     beside = world.finished(neighbour)
     assert (beside.state, beside.attempt) == (State.SUCCEEDED, 1)
+
+
+def test_a_job_process_that_dies_while_idle_is_no_fault_of_the_next_job(world: World) -> None:
+    daemon = world.start(workers=1)
+    assert world.run("pid").result is not None
+    process = daemon.slots()[0]["process_pid"]
+    os.kill(process, signal.SIGKILL)
+    eventually(lambda: is_gone(process))
+    job = world.run("add", params={"a": 1, "b": 1}, crash_retries=0)
+    assert (job.state, job.result) == (State.SUCCEEDED, "2")
 
 
 @pytest.mark.parametrize(
@@ -257,6 +269,37 @@ def test_no_worker_outlives_the_dispatcher_behind_a_full_queue(world: World) -> 
     eventually(lambda: is_gone(slot["pid"]) and is_gone(slot["process_pid"]), seconds=5)
     os.kill(writer, signal.SIGCONT)
     eventually(lambda: all(map(is_gone, family)), seconds=5)
+
+
+def test_a_store_that_is_locked_when_the_pool_breaks_does_not_keep_the_dispatcher_from_ending(
+    world: World, tmp_path: Path
+) -> None:
+    daemon = world.start(lease_seconds=2)
+    job_id, at = _hold(world, tmp_path, "held")
+    with world.store.write(durable=False):
+        os.kill(at["worker"], signal.SIGKILL)
+        assert daemon.wait(40) == os.EX_SOFTWARE
+    (tmp_path / "go").touch()
+    world.start(lease_seconds=2)
+    job = world.finished(job_id)
+    assert (job.state, job.crash_retries_used) == (State.SUCCEEDED, 1)
+
+
+def test_dispatchers_that_could_not_write_for_longer_than_the_lease_do_not_rob_each_other(
+    world: World, tmp_path: Path
+) -> None:
+    world.start(workers=1, lease_seconds=2)
+    world.start(workers=1, lease_seconds=2)
+    first, _ = _hold(world, tmp_path, "first", crash_retries=0)
+    second, _ = _hold(world, tmp_path, "second", crash_retries=0)
+    beats = [one.heartbeat_at for one in world.dispatchers()]
+    with world.store.write(durable=False):
+        # Real time must pass here: the lease is a time, and nothing else can be seen to end it.
+        assert not threading.Event().wait(4)
+    eventually(lambda: all(one.heartbeat_at > max(beats) for one in world.dispatchers()))
+    (tmp_path / "go").touch()
+    assert [job.state for job in world.all_finished([first, second])] == [State.SUCCEEDED] * 2
+    assert len(world.dispatchers()) == 2
 
 
 # -- several dispatchers ---------------------------------------------------------------------------

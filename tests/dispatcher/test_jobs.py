@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from jobrunner import kernel
 from jobrunner.lifecycle import Ending, State
 from jobrunner.reports import EventKind
 from tests.dispatcher.running import World, is_gone, told
@@ -204,3 +205,64 @@ def test_a_job_process_is_marked_as_the_kernels_first_victim(served: World, tmp_
     (tmp_path / "go").touch()
     served.finished(job_id)
     assert not is_gone(pid)
+
+
+# -- what a task leaves behind ---------------------------------------------------------------------
+
+
+def test_a_forked_child_that_comes_back_speaks_for_nobody(world: World) -> None:
+    world.start(workers=1)
+    for _ in range(5):
+        assert world.run("forks_and_returns").result == '"the parent"'
+        job = world.run("forks_in_the_middle")
+        assert world.partials(job.id) == ["before", "the parent"]
+        assert world.run("add", params={"a": 1, "b": 1}).result == "2"
+
+
+def test_progress_that_cannot_become_json_fails_the_job_and_not_its_process(world: World) -> None:
+    world.start(workers=1)
+    before = world.run("pid").result
+    job = world.run("progress_of_bytes")
+    assert (job.state, world.error(job)["kind"]) == (State.FAILED, "unserializable")
+    assert world.run("pid").result == before
+
+
+def test_children_that_end_later_are_reaped(world: World) -> None:
+    daemon = world.start(workers=1)
+    for _ in range(5):
+        world.run("leaves_children")
+    worker = daemon.slots()[0]["pid"]
+
+    def only_the_job_process_is_left() -> bool:
+        world.run("nothing")
+        return len(kernel.children(worker)) == 1
+
+    assert eventually(only_the_job_process_is_left)
+
+
+def test_a_thread_that_lives_on_says_nothing_of_the_next_job(world: World, tmp_path: Path) -> None:
+    world.start(workers=1)
+    world.run("leaves_a_thread", params={"directory": str(tmp_path)})
+    for _ in range(20):
+        assert world.run("nothing").progress is None
+    (tmp_path / "go").touch()
+
+
+def test_signals_that_a_task_has_set_do_not_reach_the_next_job(world: World, tmp_path: Path) -> None:
+    world.start(workers=1)
+    world.run("leaves_signals")
+    (job_id,) = world.submit("cleans_up", params={"directory": str(tmp_path)})
+    eventually(told(tmp_path, "stuck"))
+    world.cancel(job_id, grace_seconds=30)
+    assert world.finished(job_id).state is State.CANCELLED
+    assert (tmp_path / "cleaned").exists()
+
+
+def test_memory_that_helpers_share_counts_once(served: World, tmp_path: Path) -> None:
+    (job_id,) = served.submit(
+        "shares_memory", params={"megabytes": 100, "directory": str(tmp_path)}, memory_limit_bytes=250 << 20
+    )
+    eventually(told(tmp_path, "shared"))
+    (tmp_path / "go").touch()
+    job = served.finished(job_id)
+    assert (job.state, job.result) == (State.SUCCEEDED, "100")

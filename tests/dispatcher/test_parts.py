@@ -135,7 +135,7 @@ def test_a_stop_is_meant_for_the_ticket_in_hand_alone() -> None:
     slot.serial = 7
     assert requested_stop(slot) is None
     stop = Stop(Ending.CANCELLED, 2.5)
-    request_stop(slot, stop)
+    request_stop(slot, slot.serial, stop)
     assert requested_stop(slot) == stop
     slot.serial = 8
     assert requested_stop(slot) is None

@@ -50,6 +50,26 @@ def test_what_does_not_finish_in_time_goes_back_uncharged(world: World, tmp_path
     assert (at_most_once.state, world.error(at_most_once)["kind"]) == (State.FAILED, "lost")
 
 
+def test_an_answer_that_comes_when_the_drain_is_over_counts(world: World, tmp_path: Path) -> None:
+    daemon = world.start(drain_seconds=0, grace_seconds=30)
+    (job_id,) = world.submit("answers_on_sigterm", params={"directory": str(tmp_path)}, crash_retries=0)
+    eventually(told(tmp_path, "stuck"))
+    daemon.signal(signal.SIGTERM)
+    assert daemon.wait() == 0
+    assert (world.job(job_id).state, world.job(job_id).result) == (State.SUCCEEDED, '"just in time"')
+
+
+def test_a_reload_while_the_store_is_locked_waits_for_it(world: World) -> None:
+    _write(world, "changing", 1)
+    daemon = world.start(tasks="faults,changing", workers=1)
+    with world.store.write(durable=False):
+        _write(world, "changing", 22)
+        daemon.signal(signal.SIGHUP)
+        eventually(lambda: "cannot be used" in daemon.said, 30)
+    eventually(lambda: "reloaded" in daemon.said, 30)
+    assert world.run("changing").result == "22"
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_the_drain_at_once(world: World, tmp_path: Path, signum: signal.Signals) -> None:
     daemon = world.start(drain_seconds=3600, grace_seconds=0.2)

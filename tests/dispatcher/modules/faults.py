@@ -234,6 +234,79 @@ def forks() -> int:
     return 7
 
 
+@task(name="forks_and_returns")
+def forks_and_returns() -> str:
+    """Both go on: only the parent is the job."""
+    child = os.fork()
+    return "the child" if child == 0 else "the parent"
+
+
+@task(name="forks_in_the_middle")
+def forks_in_the_middle() -> Any:
+    yield "before"
+    yield "the child" if os.fork() == 0 else "the parent"
+
+
+@task(name="progress_of_bytes")
+def progress_of_bytes() -> str:
+    current_job().progress(1, 2, "fine")
+    current_job().progress(2, 2, b"bytes")  # type: ignore[arg-type]
+    return "done"
+
+
+@task(name="leaves_children")
+def leaves_children() -> None:
+    """Start something that ends by itself, and wait for nobody."""
+    subprocess.run(f"{sys.executable} -c pass &", shell=True, check=True)  # noqa: S602 - a shell that goes away at once
+
+
+@task(name="leaves_a_thread")
+def leaves_a_thread(directory: str) -> None:
+    job = current_job()
+
+    def go_on() -> None:
+        pause = threading.Event()
+        while not (Path(directory) / "go").exists():
+            pause.wait(0.01)
+            job.progress(1, 1, "from another job")
+
+    threading.Thread(target=go_on, daemon=True).start()
+
+
+@task(name="leaves_signals")
+def leaves_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+
+
+@task(name="shares_memory")
+def shares_memory(megabytes: int, directory: str) -> int:
+    """Fill memory, and look at it from four forked helpers."""
+    kept = [bytearray(b"x") * (1 << 20) for _ in range(megabytes)]
+    helpers = []
+    for _ in range(4):
+        helper = os.fork()
+        if helper == 0:
+            signal.pause()
+        helpers.append(helper)
+    hold(directory, "shared")
+    for helper in helpers:
+        os.kill(helper, signal.SIGKILL)
+        os.waitpid(helper, 0)
+    return len(kept)
+
+
+@task(name="answers_on_sigterm")
+def answers_on_sigterm(directory: str) -> str:
+    """Answer when told to stop, instead of stopping."""
+    asked = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    _say_pid(directory, "stuck")
+    while not asked.wait(0.01):
+        pass
+    return "just in time"
+
+
 def _say_pid(directory: str, name: str) -> None:
     (Path(directory) / f"{name}.part").write_text(str(os.getpid()))
     (Path(directory) / f"{name}.part").rename(Path(directory) / name)
