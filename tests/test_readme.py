@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from jobrunner import lifecycle
-from jobrunner.settings import documented
+from jobrunner.settings import documented, load
 from tests.waiting import eventually
 
 README = Path(__file__).parent.parent / "README.md"
@@ -99,7 +99,7 @@ def session(tmp_path: Path) -> Iterator[Session]:
 
 
 def test_the_session_goes_as_it_is_told(session: Session) -> None:
-    submit, show, partials, *by_command_line = [
+    submit, show, partials, *rest = [
         line.removeprefix("$ ") for b in blocks("console") for line in b.splitlines() if line.startswith("$ ")
     ]
     job = json.loads(session.run(submit))
@@ -114,7 +114,16 @@ def test_the_session_goes_as_it_is_told(session: Session) -> None:
     assert page["items"][0]["value"] == {"number": 1, "root": 1.0}
     assert [item["seq"] for item in page["items"]] == [3, 4, 5]
     assert (page["next_after"], page["complete"]) == (5, True)
+    by_command_line, by_http = rest[:-2], rest[-2:]
     followed = session.run(by_command_line[0])
     assert "1.732051" in followed
     for command in by_command_line[1:]:
         session.run(command)
+    assert json.loads(session.run(by_http[0])) == {"ids": [3, 4]}
+    assert [job["id"] for job in json.loads(session.run(by_http[1]))["items"]] in ([4], [])
+
+
+def test_the_sample_of_a_settings_file_is_one(tmp_path: Path) -> None:
+    (sample,) = blocks("toml")
+    (tmp_path / "jobrunner.toml").write_text(sample)
+    assert load({}, {}, tmp_path / "jobrunner.toml").max_result_bytes == 64 << 20

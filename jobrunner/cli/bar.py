@@ -40,7 +40,9 @@ class Bars(Display):
         """Draw the job's bar."""
         job = news.job
         if job["id"] not in self._bars:
-            self._bars[job["id"]] = self._progress.add_task(job["task"], total=None, done="", state="")
+            self._bars[job["id"]] = self._progress.add_task(
+                f"job {job['id']} {job['task']}", total=None, done="", state=""
+            )
         said = job["progress"] or {"done": job["partials"], "total": None}
         done, total = said["done"], said["total"]
         if job["state"] == "succeeded":  # a full bar, whatever it has said

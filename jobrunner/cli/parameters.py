@@ -1,6 +1,7 @@
 """`key=value` arguments: JSON where it parses as JSON, else text, or the content of a file."""
 
 import json
+import math
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -42,13 +43,20 @@ def labels(arguments: Iterable[str]) -> dict[str, str]:
 def as_value(text: str) -> Any:
     """Return the JSON value that `text` is, or `text` itself."""
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError):
         return text
 
 
 def _refuse(name: str) -> NoReturn:
     raise ValueError(name)  # NaN and Infinity are Python's own: no JSON
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)  # 1e999 is JSON, but nothing that could be sent on
+    return number
 
 
 def _split(argument: str) -> tuple[str, str]:

@@ -237,7 +237,7 @@ class Attempt:
         if self._last is not None and (self._stop is None or self._stop.ending is Ending.RELEASED):
             return self._ended_by_word(cpu_seconds, peak)  # it answered, and died then, or just in time
         ending = Ending.CRASHED if self._stop is None else self._stop.ending
-        used: dict[str, Any] = {"peak_memory_bytes": peak, "cpu_seconds": cpu_seconds}
+        used: dict[str, Any] = {"peak_memory_bytes": peak or None, "cpu_seconds": cpu_seconds}
         if ending in (Ending.CANCELLED, Ending.RELEASED):
             return Ended(ending, worker=self._worker, **used)
         how = {"signal": death.signal, "exit_code": death.exit_code}

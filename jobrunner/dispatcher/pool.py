@@ -13,6 +13,7 @@ import selectors
 import signal
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -191,6 +192,9 @@ class WorkerPool:
         The Pool's own `terminate` waits for locks that a dead worker may hold; so the process must end by
         `os._exit` after this.
         """
+        # The Pool's own threads are about to find their processes gone; that is no news to anybody.
+        threading.excepthook = lambda _: None
+        warnings.simplefilter("ignore")
         dead = {key.data for key, _ in self._deaths.select(0)}
         holders = {slot.serial: f"worker {index}" for index, slot in enumerate(self.slots)}
         failed = {ticket.serial for ticket in self._bundles.get(self._failed, ())}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import ArgumentError, DatabaseError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from jobrunner.errors import StoreError, StoreUnavailableError
@@ -30,12 +30,15 @@ class Store:
     """An open store.  It opens connections when they are needed, so none crosses a fork."""
 
     def __init__(self, url: str) -> None:
-        self.url = make_url(url)
-        if self.url.get_backend_name() != "sqlite" or not self.url.database:
+        try:
+            self.url = make_url(url)
+        except ArgumentError:
+            raise StoreError("database_url is no URL: write sqlite:////path/to/jobrunner.db") from None
+        if self.url.get_backend_name() != "sqlite" or self.url.database in (None, "", ":memory:"):
             raise StoreError(
                 f"{self.url!r}: this version keeps jobs in an SQLite file: sqlite:////path/to/jobrunner.db"
             )
-        self.path = Path(self.url.database)
+        self.path = Path(str(self.url.database))
         self._engine = _engine(self.url.render_as_string(hide_password=False))
 
     @contextmanager

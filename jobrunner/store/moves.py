@@ -143,7 +143,8 @@ def requeue(connection: Connection, job_id: int, *, now: datetime) -> State:
 def _move(connection: Connection, found: jobs.Job, moved: Event, now: datetime, **values: Any) -> State:
     state = target(found.state, moved)
     if state is None:
-        raise WrongStateError(found.id, found.state, moved)
+        # What the arrow is called inside, a caller calls "retry".
+        raise WrongStateError(found.id, found.state, "retry" if moved is Event.REQUEUE else moved)
     _write(connection, found, jobs.state_data(state), now, state=state, **values)
     return state
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from jobrunner.errors import UnserializableError
 
+MOST_BITS = 14_280  #: of a whole number: Python itself writes and reads 4300 digits
 _AS_TEXT = (pathlib.PurePath, uuid.UUID, decimal.Decimal)
 _AS_ISO = (datetime, date, time)
 _AS_LIST = (set, frozenset)
@@ -39,13 +40,16 @@ def to_json(value: Any, name: str) -> str:
         UnserializableError: some part cannot become JSON; the message says where it is.
     """
     try:
-        return _fast(value)
+        text = _fast(value)
     except (TypeError, ValueError, RecursionError, _NoJsonError):
-        # Either a NaN or an odd key, which the walk mends, or something that it can name the place of.
-        try:
-            return json.dumps(_plain(value, name, frozenset()), allow_nan=False, separators=(",", ":"))
-        except RecursionError:
-            raise UnserializableError(f"{name} is nested too deeply for JSON") from None
+        pass  # a NaN or an odd key, which the walk mends, or something that it can name the place of
+    else:
+        if "\\ud" not in text:  # else half of a surrogate pair may be in it
+            return text
+    try:
+        return json.dumps(_plain(value, name, frozenset()), allow_nan=False, separators=(",", ":"))
+    except RecursionError:
+        raise UnserializableError(f"{name} is nested too deeply for JSON") from None
 
 
 def _simple(value: Any) -> Any:  # noqa: PLR0911 - a table of types, one line each
@@ -66,7 +70,8 @@ def _simple(value: Any) -> Any:  # noqa: PLR0911 - a table of types, one line ea
         return dict(value)
     tolist = getattr(value, "tolist", None)
     if callable(tolist) and not isinstance(value, type | memoryview):
-        return tolist()
+        made = tolist()
+        return float(made) if type(made) is type(value) else made  # numpy's longdouble stays what it is
     raise _NoJsonError
 
 
@@ -76,7 +81,7 @@ _fast = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=_simple
 def _plain(value: Any, path: str, above: frozenset[int]) -> Any:
     """Return `value` made of dict, list, str, int, float, bool and None alone, or say where it cannot be."""
     if value is None or (isinstance(value, bool | str | int) and not isinstance(value, enum.Enum)):
-        return value
+        return _checked(value, path)
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if id(value) in above:
@@ -93,14 +98,32 @@ def _plain(value: Any, path: str, above: frozenset[int]) -> Any:
     return _plain(simple, path, inside)
 
 
+def _checked(value: Any, path: str) -> Any:
+    """Return a text, a whole number, a bool or None if it can be written."""
+    if isinstance(value, str):
+        return _checked_text(value, path)
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
+        raise UnserializableError(f"{path} is a number of more than 4300 digits: return a text of it instead")
+    return value
+
+
+def _checked_text(value: str, path: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise UnserializableError(f"{path} holds half a surrogate pair, which is no text to UTF-8") from None
+    return str(value)
+
+
 def _key(key: Any, path: str) -> str:
     if isinstance(key, enum.Enum):
         key = key.value
     if not isinstance(key, str | int | float | bool | None) and hasattr(key, "item"):
         key = key.item()  # a numpy scalar
     if isinstance(key, str):
-        return str(key)
+        return _checked_text(key, f"a key of {path}")
     if key is None or isinstance(key, bool | int | float):
+        key = _checked(key, f"a key of {path}")
         return json.dumps(key, allow_nan=True)  # as the standard library does: 1 -> "1", True -> "true"
     if isinstance(key, (*_AS_TEXT, *_AS_ISO)):
         return str(_simple(key))

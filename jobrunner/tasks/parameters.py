@@ -1,8 +1,8 @@
 """From a function's signature to JSON Schema, and from JSON to its arguments."""
 
-import functools
+import dataclasses
 import inspect
-import operator
+import json
 import types
 import typing
 from collections.abc import Callable
@@ -32,17 +32,16 @@ class Parameters:
     def __init__(self, function: Callable[..., Any]) -> None:
         signature = inspect.signature(function)
         hints = _hints(function)
-        fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
+        fields: list[tuple[str, Any, Any]] = []
         for name, parameter in signature.parameters.items():
             if parameter.kind in _REFUSED:
                 raise TaskDefinitionError(f"{function.__qualname__}: {_REFUSED[parameter.kind].format(name)}")
-            hint = hints.get(name, Any)
-            if parameter.default is inspect.Parameter.empty:
-                fields.append((name, hint))
-            else:  # left out when not given, so that Python's own default applies
-                fields.append((name, hint | msgspec.UnsetType, msgspec.UNSET))
-        self._struct = msgspec.defstruct("parameters", fields, kw_only=True, forbid_unknown_fields=True)
+            # One with a default is left out when not given, so that Python's own default applies.
+            required = parameter.default is inspect.Parameter.empty
+            fields.append((name, hints.get(name, Any), msgspec.NODEFAULT if required else msgspec.UNSET))
         try:
+            fields = [(name, _at_the_door(hint), default) for name, hint, default in fields]
+            self._struct = msgspec.defstruct("parameters", fields, kw_only=True, forbid_unknown_fields=True)
             self.schema = _schema(self._struct, signature)
         except TypeError as error:
             raise TaskDefinitionError(
@@ -77,43 +76,71 @@ def _integral(value: Any) -> Any:
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     try:
-        hints = typing.get_type_hints(function, include_extras=True)
-    except (NameError, TypeError) as error:
+        return typing.get_type_hints(function, include_extras=True)
+    except (NameError, TypeError, AttributeError, SyntaxError) as error:
         raise TaskDefinitionError(f"{function.__qualname__}: a type hint cannot be read: {error}") from None
-    return {name: _with_zones(hint) for name, hint in hints.items()}
 
 
-def _with_zones(hint: Any) -> Any:
-    """Return `hint` with each datetime made an aware one: a naive one means another moment elsewhere."""
+def _at_the_door(hint: Any, inside: frozenset[type] = frozenset()) -> Any:
+    """Return `hint` with each datetime made an aware one: a naive one means another moment elsewhere.
+
+    Args:
+        hint: of a parameter, or of a part of it.
+        inside: the dataclasses that it is a part of.
+
+    Raises:
+        TypeError: a dataclass, which is not ours to change, has a naive datetime; or a dict has other keys than texts.
+    """
     if hint is datetime:
         return Annotated[datetime, msgspec.Meta(tz=True)]
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is dict and arguments[0] not in (str, Any):
+        raise TypeError(f"{hint}: the key of a JSON object is a text, so say dict[str, ...]")
     if origin in (typing.Union, types.UnionType):
-        return functools.reduce(operator.or_, map(_with_zones, arguments))
-    if origin in (list, set, frozenset, tuple, dict):
-        return origin[tuple(map(_with_zones, arguments))]
+        return typing.Union[tuple(_at_the_door(one, inside) for one in arguments)]  # noqa: UP007 - made at run time
+    if origin is Annotated:
+        if any(getattr(one, "tz", None) is not None for one in arguments[1:]):
+            return hint
+        return Annotated[(_at_the_door(arguments[0], inside), *arguments[1:])]
+    if isinstance(origin, type) and arguments and origin is not type:
+        return types.GenericAlias(origin, tuple(_at_the_door(one, inside) for one in arguments))
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint) and hint not in inside:
+        for name, part in typing.get_type_hints(hint, include_extras=True).items():
+            if _at_the_door(part, inside | {hint}) != part:
+                raise TypeError(
+                    f"{hint.__qualname__}.{name}: a datetime without a zone means another moment elsewhere, so say "
+                    "Annotated[datetime, msgspec.Meta(tz=True)]"
+                )
     return hint
 
 
 def _schema(struct: type[msgspec.Struct], signature: inspect.Signature) -> dict[str, Any]:
     schema = msgspec.json.schema(struct, schema_hook=_schema_of)
     definitions = schema["$defs"]
-    whole = definitions.pop("parameters")
+    whole = definitions.pop(schema["$ref"].rpartition("/")[2])
     del whole["title"]
+    for definition in definitions.values():
+        if (
+            "properties" in definition
+        ):  # a dataclass: a field that is misspelt must not be left out in silence
+            definition["additionalProperties"] = False
     for name, parameter in signature.parameters.items():
+        shown = whole["properties"][name]
+        shown.pop("default", None)  # msgspec's own, which stands for "left out"
         if parameter.default is not inspect.Parameter.empty:
-            # msgspec's own type for "left out" must not show, and a default that is no JSON cannot.
-            with_default = _builtin(parameter.default)
-            if with_default is not msgspec.UNSET:
-                whole["properties"][name]["default"] = with_default
+            default = _builtin(parameter.default)
+            if default is not msgspec.UNSET:  # else it is no JSON
+                shown["default"] = default
     return {"$schema": _DIALECT, **whole} | ({"$defs": definitions} if definitions else {})
 
 
 def _builtin(default: Any) -> Any:
     try:
-        return msgspec.to_builtins(default, enc_hook=_encode)
-    except (TypeError, ValueError, OverflowError):
+        built = msgspec.to_builtins(default, enc_hook=_encode, str_keys=True)
+        json.dumps(built, allow_nan=False)
+    except (TypeError, ValueError, OverflowError, RecursionError):
         return msgspec.UNSET
+    return built
 
 
 def _schema_of(kind: type) -> dict[str, Any]:

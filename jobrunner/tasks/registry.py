@@ -83,6 +83,10 @@ def _register(function: Any, *, name: str | None = None, **options: Any) -> Any:
         raise TaskDefinitionError(f"@task takes a function, not {function!r}")
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         raise TaskDefinitionError(f"{function.__qualname__}: a task cannot be async; call asyncio.run inside")
+    if name is not None and not (isinstance(name, str) and 0 < len(name) <= 200):
+        raise TaskDefinitionError(
+            f"{function.__qualname__}: name must be a text of 1 to 200 characters, not {name!r}"
+        )
     made = Task(
         name=name or f"{function.__module__}.{function.__qualname__}",
         function=function,

@@ -1,0 +1,154 @@
+import contextlib
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from jobrunner.errors import StoreUnavailableError
+from jobrunner.store import engine, jobs, migrations
+from jobrunner.store.engine import Store
+from tests.store.books import START, Books, new, url_of
+
+NOBODY = 65534
+
+
+@contextlib.contextmanager
+def without_privileges() -> Iterator[None]:
+    """Be a user whom the kernel refuses something; root is refused nothing."""
+    mine = os.geteuid()
+    if mine == 0:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(mine)
+
+
+@pytest.fixture
+def anyones() -> Iterator[Path]:
+    """A directory that every user can reach; pytest's own belong to one."""
+    with tempfile.TemporaryDirectory() as name:
+        found = Path(name)
+        found.chmod(0o755)
+        yield found
+        found.chmod(0o755)
+
+
+def test_a_lock_that_is_held_for_too_long_is_told(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "BUSY_SECONDS", 0.2)
+    waited: list[float] = []
+
+    def write() -> None:
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailableError, match="database is locked"):
+            books.queued()
+        waited.append(time.monotonic() - started)
+
+    with books.store.write(durable=False):
+        second = threading.Thread(target=write)
+        second.start()
+        second.join(20)
+    assert len(waited) == 1
+    assert waited[0] >= 0.2
+
+
+def test_after_a_lock_was_held_for_too_long_the_store_works_as_before(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as impatient:
+        impatient.setattr(engine, "BUSY_SECONDS", 0.05)
+        with books.store.write(durable=False), pytest.raises(StoreUnavailableError):
+            books.queued()
+    books.queued()
+    with books.read() as connection, books.read() as other:
+        for one in (connection, other):
+            timeout = one.exec_driver_sql("PRAGMA busy_timeout").scalar()
+            assert timeout in (50, 5000)  # not the 0 of the wait for the lock
+    assert len(books.dump()["job"]) == 1
+
+
+def test_a_disk_that_is_full_is_told_and_nothing_is_kept(path: Path) -> None:
+    store = Store(url_of(path))
+
+    def keep_small(connection: Any, _: Any) -> None:
+        connection.execute("PRAGMA max_page_count = 60")
+
+    event.listen(store.engine, "connect", keep_small)
+
+    def write() -> None:
+        with store.write(durable=True) as connection:
+            jobs.submit(connection, [new(params=f'["{"x" * 100_000}"]')] * 10, now=START)
+
+    with pytest.raises(StoreUnavailableError, match="database or disk is full"):
+        write()
+    with store.read() as connection:
+        assert sum(jobs.counts(connection).values()) == 0
+    store.close()
+
+
+def test_a_directory_that_cannot_be_written_is_told(anyones: Path) -> None:
+    anyones.chmod(0o555)
+    with without_privileges(), pytest.raises(StoreUnavailableError, match="Permission denied"):
+        migrations.prepare(Store(url_of(anyones / "jobs.db")))
+    with without_privileges(), pytest.raises(StoreUnavailableError, match="Permission denied"):
+        migrations.prepare(Store(url_of(anyones / "below" / "jobs.db")))
+    assert list(anyones.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_written_is_told(anyones: Path, template: Path) -> None:
+    file = anyones / "jobs.db"
+    file.write_bytes(template.read_bytes())
+    file.chmod(0o444)
+    anyones.chmod(0o555)
+    store = Store(url_of(file))
+    with (
+        without_privileges(),
+        pytest.raises(StoreUnavailableError, match=r"readonly|unable to open"),
+        store.write(durable=True) as connection,
+    ):
+        jobs.submit(connection, [new()], now=START)
+    store.close()
+
+
+def test_a_directory_that_is_not_there_is_told(tmp_path: Path) -> None:
+    store = Store(url_of(tmp_path / "gone" / "jobs.db"))
+    with pytest.raises(StoreUnavailableError, match="unable to open database file"), store.read():
+        pass
+
+
+def test_a_file_in_the_way_of_the_directory_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way", encoding="ascii")
+    with pytest.raises(StoreUnavailableError, match="the store's directory cannot be written"):
+        migrations.prepare(Store(url_of(tmp_path / "file" / "jobs.db")))
+
+
+def test_a_directory_in_the_place_of_the_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailableError, match="unable to open database file"):
+        migrations.prepare(Store(url_of(tmp_path)))
+
+
+def test_a_file_that_is_no_database_is_told_and_left_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "jobs.db"
+    file.write_bytes(b"Dear diary, " * 1000)
+    store = Store(url_of(file))
+    with pytest.raises(StoreUnavailableError, match="file is not a database"):
+        migrations.prepare(store)
+    with pytest.raises(StoreUnavailableError, match="file is not a database"), store.write(durable=True):
+        pass
+    assert file.read_bytes() == b"Dear diary, " * 1000
+
+
+def test_a_file_that_is_damaged_is_told(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[100:4096] = b"\x55" * (4096 - 100)
+    path.write_bytes(content)
+    store = Store(url_of(path))
+    with pytest.raises(StoreUnavailableError, match="malformed"), store.read() as connection:
+        jobs.counts(connection)
+    store.close()

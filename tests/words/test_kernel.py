@@ -1,0 +1,260 @@
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from jobrunner import kernel
+from tests.waiting import eventually
+
+MIB = 1 << 20
+SLEEP = [sys.executable, "-c", "import sys; sys.stdin.read()"]  # until its stdin is closed
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts processes that talk through pipes; each is killed, reaped and closed when the test ends."""
+    started: list[subprocess.Popen[str]] = []
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+
+    def one(*command: str) -> "subprocess.Popen[str]":
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
+        started.append(process)
+        return process
+
+    yield one
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def python(start: Start, code: str, *arguments: object) -> "subprocess.Popen[str]":
+    prelude = "import os, subprocess, sys\nfrom jobrunner import kernel\n"
+    return start(sys.executable, "-c", prelude + code, *map(str, arguments))
+
+
+def said(process: "subprocess.Popen[str]") -> str:
+    """The next line that the process prints."""
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def is_gone(pid: int) -> bool:
+    return kernel.started_ticks(pid) is None
+
+
+# -- dying with the parent, adopting orphans -------------------------------------------------
+
+
+CHILD_THAT_DIES_WITH_ITS_PARENT = """
+child = [
+    "import os, signal, sys",
+    "from jobrunner import kernel",
+    "kernel.die_with_parent(int(sys.argv[1]))",
+    "print(os.getpid(), flush=True)",
+    "signal.alarm(60)",
+    "signal.pause()",
+]
+subprocess.run([sys.executable, "-c", "; ".join(child), str(os.getpid())])
+"""
+
+
+def test_a_process_that_dies_with_its_parent_does(start: Start) -> None:
+    parent = python(start, CHILD_THAT_DIES_WITH_ITS_PARENT)
+    child = int(said(parent))
+    assert kernel.children(parent.pid) == [child]
+    assert not is_gone(child)
+    parent.kill()
+    eventually(lambda: is_gone(child))
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+def test_a_process_whose_parent_died_before_it_asked_gets_the_signal_at_once(
+    start: Start, signum: signal.Signals
+) -> None:
+    code = "import signal; kernel.die_with_parent(os.getppid() + 1, signal.Signals(int(sys.argv[1])))"
+    orphan = python(start, f"{code}; sys.stdin.read()", int(signum))
+    assert orphan.wait(30) == -signum
+
+
+def test_a_process_whose_parent_lives_goes_on(start: Start) -> None:
+    child = python(start, "kernel.die_with_parent(os.getppid()); print('alive', flush=True)")
+    assert said(child) == "alive"
+    assert child.wait(30) == 0
+
+
+GRANDCHILD = """
+if sys.argv[1] == "adopting":
+    kernel.adopt_orphans()
+leaf = [sys.executable, "-c", "import os; os.read(0, 1)"]
+between = f"import subprocess; print(subprocess.Popen({leaf}, stdout=subprocess.DEVNULL).pid, flush=True)"
+subprocess.run([sys.executable, "-c", between])
+sys.stdin.read()
+"""
+
+
+def orphaned(start: Start, how: str) -> tuple[int, int]:
+    """Start a process whose child ends and leaves a grandchild; return both pids."""
+    process = python(start, GRANDCHILD, how)
+    return process.pid, int(said(process))
+
+
+def test_a_process_that_adopts_orphans_becomes_their_parent(start: Start) -> None:
+    grandparent, orphan = orphaned(start, "adopting")
+    eventually(lambda: kernel.children(grandparent) == [orphan])
+
+
+def test_a_process_that_does_not_adopt_orphans_does_not_get_them(start: Start) -> None:
+    grandparent, orphan = orphaned(start, "not adopting")
+    eventually(lambda: kernel.children(grandparent) == [])
+    assert not is_gone(orphan)
+
+
+def test_the_oom_killer_is_told_to_take_this_process_first(start: Start) -> None:
+    code = "kernel.prefer_as_oom_victim(); print(open('/proc/self/oom_score_adj').read(), flush=True)"
+    assert said(python(start, code)) == "1000"
+
+
+@pytest.mark.parametrize(("flush", "seen"), [("kernel.flush_c_stdio()", "from C"), ("pass", "")])
+def test_what_c_has_printed_is_lost_at_a_sudden_end_unless_it_is_flushed(
+    start: Start, flush: str, seen: str
+) -> None:
+    code = f"import ctypes; ctypes.CDLL(None).puts(b'from C'); {flush}; os._exit(0)"
+    assert said(python(start, code)) == seen
+
+
+# -- children and memory ---------------------------------------------------------------------
+
+
+def test_children_of_every_thread_are_found(start: Start) -> None:
+    mine: list[int] = []
+    ended = threading.Event()
+
+    def start_another_and_stay() -> None:
+        mine.append(start(*SLEEP).pid)
+        ended.wait(30)
+
+    first = start(*SLEEP).pid
+    thread = threading.Thread(target=start_another_and_stay)
+    thread.start()
+    try:
+        eventually(lambda: mine)
+        assert {first, *mine} <= set(kernel.children(os.getpid()))
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_a_child_that_died_is_listed_until_it_is_reaped(start: Start) -> None:
+    child = start("true")
+    eventually(lambda: is_gone(child.pid))
+    assert child.pid in kernel.children(os.getpid())
+    child.wait()
+    assert child.pid not in kernel.children(os.getpid())
+
+
+def test_a_process_that_is_gone_has_no_children_and_no_memory(start: Start) -> None:
+    child = start("true")
+    child.wait()
+    assert kernel.children(child.pid) == []
+    assert kernel.resident_bytes(child.pid) == 0
+    assert kernel.tree_resident_bytes(child.pid) == 0
+
+
+RESERVED_AND_THEN_USED = """
+import mmap
+
+def wait():
+    print(flush=True)
+    sys.stdin.readline()
+
+wait()
+reserved = mmap.mmap(-1, 64 << 20)
+wait()
+reserved.write(b"x" * (64 << 20))
+wait()
+"""
+
+
+def test_memory_is_counted_in_bytes_once_it_is_used(start: Start) -> None:
+    process = python(start, RESERVED_AND_THEN_USED)
+    assert process.stdin is not None
+    found = []
+    for _ in range(3):
+        said(process)
+        found.append(kernel.resident_bytes(process.pid))
+        process.stdin.write("go on\n")
+        process.stdin.flush()
+    assert found[1] - found[0] < 8 * MIB
+    assert 60 * MIB < found[2] - found[1] < 72 * MIB
+
+
+def test_the_memory_of_a_tree_is_that_of_all_its_processes(start: Start) -> None:
+    child = "kept = b'x' * (48 << 20); print(flush=True); import sys; sys.stdin.read()"
+    grandchild = f'import subprocess, sys; subprocess.run([sys.executable, "-c", "{child}"])'
+    process = python(start, "subprocess.run([sys.executable, '-c', sys.argv[1]])", grandchild)
+    said(process)
+    (between,) = kernel.children(process.pid)
+    (leaf,) = kernel.children(between)
+    each = [kernel.resident_bytes(pid) for pid in (process.pid, between, leaf)]
+    assert each[2] > 48 * MIB > each[0]
+    assert kernel.tree_resident_bytes(process.pid) == pytest.approx(sum(each), rel=0.02)
+
+
+# -- telling processes apart -----------------------------------------------------------------
+
+
+def test_a_process_has_a_start_that_does_not_change(start: Start) -> None:
+    mine = kernel.started_ticks(os.getpid())
+    assert mine is not None
+    assert mine > 0
+    assert kernel.started_ticks(os.getpid()) == mine
+    later = kernel.started_ticks(start(*SLEEP).pid)
+    assert later is not None
+    assert later > mine
+
+
+def test_the_start_is_what_the_kernel_says(start: Start) -> None:
+    pid = start("sleep", "60").pid
+    eventually(lambda: Path(f"/proc/{pid}/comm").read_text(encoding="ascii") == "sleep\n")
+    starttime = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").split()[21]  # proc(5): field 22
+    assert kernel.started_ticks(pid) == int(starttime)
+
+
+def test_a_zombie_counts_as_gone(start: Start) -> None:
+    child = start("true")
+    eventually(lambda: is_gone(child.pid))
+    assert Path(f"/proc/{child.pid}/stat").exists()  # nobody has waited for it yet
+
+
+def test_a_pid_that_nobody_has_is_no_process(start: Start) -> None:
+    child = start("true")
+    child.wait()
+    assert kernel.started_ticks(child.pid) is None
+
+
+def test_a_name_made_to_confuse_does_not(start: Start, tmp_path: Path) -> None:
+    sleep = shutil.which("sleep")
+    assert sleep is not None
+    odd = shutil.copy(sleep, tmp_path / ") Z 1 (2 3")
+    process = start(str(odd), "60")
+    eventually(lambda: Path(f"/proc/{process.pid}/comm").read_text(encoding="ascii") == ") Z 1 (2 3\n")
+    mine = kernel.started_ticks(os.getpid())
+    its = kernel.started_ticks(process.pid)
+    assert mine is not None
+    assert its is not None
+    assert its > mine
+
+
+def test_processes_that_see_each_other_are_in_one_place(start: Start) -> None:
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    assert kernel.place().startswith(f"{boot_id}/")
+    assert said(python(start, "print(kernel.place(), flush=True)")) == kernel.place()
