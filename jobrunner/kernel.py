@@ -86,6 +86,8 @@ def _tree_proportional_bytes(pid: int) -> int:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
     except (FileNotFoundError, ProcessLookupError):
         return below
+    except PermissionError:  # it runs as somebody else
+        return below + resident_bytes(pid)
     kilobytes = next(line.split()[1] for line in rollup.splitlines() if line.startswith("Pss:"))
     return below + int(kilobytes) * 1024
 

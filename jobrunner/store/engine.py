@@ -106,8 +106,8 @@ def _engine(url: str) -> Engine:
 
 
 def _set_up(connection: Any, _: ConnectionPoolEntry) -> None:
+    _when_free(connection, "PRAGMA journal_mode=WAL")  # another process may be creating the file just now
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA wal_autocheckpoint=0")
     cursor.execute("PRAGMA journal_size_limit=4194304")  # bytes that a WAL keeps after it was checkpointed
     cursor.execute("PRAGMA foreign_keys=ON")
@@ -132,20 +132,25 @@ def _begin_immediate(sqlite: sqlite3.Connection) -> None:
     SQLite's own wait sleeps 1, 2, 5, 10 ... 100 ms while a busy writer takes the lock again and again: claims
     were seen to wait 230 ms beside a result writer that held it for 3 ms at a time.
     """
-    give_up_at = time.monotonic() + BUSY_SECONDS
     sqlite.execute("PRAGMA busy_timeout=0")
     try:
-        while True:
-            try:
-                sqlite.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up_at:
-                    raise
-                time.sleep(BUSY_PAUSE_SECONDS)
-            else:
-                return
+        _when_free(sqlite, "BEGIN IMMEDIATE")
     finally:
         sqlite.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000:.0f}")
+
+
+def _when_free(sqlite: sqlite3.Connection, statement: str) -> None:
+    """Execute a statement for which SQLite does not wait as it should."""
+    give_up_at = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            sqlite.execute(statement)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up_at:
+                raise
+            time.sleep(BUSY_PAUSE_SECONDS)
+        else:
+            return
 
 
 @contextmanager

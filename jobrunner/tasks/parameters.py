@@ -5,7 +5,7 @@ import inspect
 import json
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -43,7 +43,7 @@ class Parameters:
             fields = [(name, _at_the_door(hint), default) for name, hint, default in fields]
             self._struct = msgspec.defstruct("parameters", fields, kw_only=True, forbid_unknown_fields=True)
             self.schema = _schema(self._struct, signature)
-        except TypeError as error:
+        except (TypeError, NameError, AttributeError, SyntaxError) as error:
             raise TaskDefinitionError(
                 f"{function.__qualname__}: a parameter has a type that JSON cannot carry: {error}"
             ) from None
@@ -86,7 +86,7 @@ def _at_the_door(hint: Any, inside: frozenset[type] = frozenset()) -> Any:
 
     Args:
         hint: of a parameter, or of a part of it.
-        inside: the dataclasses that it is a part of.
+        inside: the dataclasses and their like that it is a part of.
 
     Raises:
         TypeError: a dataclass, which is not ours to change, has a naive datetime; or a dict has other keys than texts.
@@ -94,24 +94,44 @@ def _at_the_door(hint: Any, inside: frozenset[type] = frozenset()) -> Any:
     if hint is datetime:
         return Annotated[datetime, msgspec.Meta(tz=True)]
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is dict and arguments[0] not in (str, Any):
+    if isinstance(origin, type) and issubclass(origin, Mapping) and arguments[0] not in (str, Any):
         raise TypeError(f"{hint}: the key of a JSON object is a text, so say dict[str, ...]")
     if origin in (typing.Union, types.UnionType):
         return typing.Union[tuple(_at_the_door(one, inside) for one in arguments)]  # noqa: UP007 - made at run time
     if origin is Annotated:
-        if any(getattr(one, "tz", None) is not None for one in arguments[1:]):
+        zones = [one.tz for one in arguments[1:] if getattr(one, "tz", None) is not None]
+        if False in zones:
+            raise TypeError(f"{hint}: a datetime without a zone means another moment elsewhere")
+        if zones:
             return hint
         return Annotated[(_at_the_door(arguments[0], inside), *arguments[1:])]
     if isinstance(origin, type) and arguments and origin is not type:
         return types.GenericAlias(origin, tuple(_at_the_door(one, inside) for one in arguments))
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint) and hint not in inside:
-        for name, part in typing.get_type_hints(hint, include_extras=True).items():
-            if _at_the_door(part, inside | {hint}) != part:
-                raise TypeError(
-                    f"{hint.__qualname__}.{name}: a datetime without a zone means another moment elsewhere, so say "
-                    "Annotated[datetime, msgspec.Meta(tz=True)]"
-                )
+    if isinstance(hint, type) and _has_fields(hint) and hint not in inside:
+        _check_fields(hint, inside | {hint})
     return hint
+
+
+def _check_fields(kind: type, inside: frozenset[type]) -> None:
+    for name, part in typing.get_type_hints(kind, include_extras=True).items():
+        _at_the_door(part, inside)
+        if _may_be_naive(part):
+            raise TypeError(
+                f"{kind.__qualname__}.{name}: a datetime without a zone means another moment elsewhere, so say "
+                "Annotated[datetime, msgspec.Meta(tz=True)]"
+            )
+
+
+def _may_be_naive(hint: Any) -> bool:
+    """Whether `hint` lets a datetime without a zone through; what classes inside it do is their own matter."""
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is Annotated and any(getattr(one, "tz", None) for one in arguments[1:]):
+        return False
+    return hint is datetime or any(map(_may_be_naive, arguments))
+
+
+def _has_fields(kind: type) -> bool:
+    return dataclasses.is_dataclass(kind) or typing.is_typeddict(kind) or hasattr(kind, "_fields")
 
 
 def _schema(struct: type[msgspec.Struct], signature: inspect.Signature) -> dict[str, Any]:

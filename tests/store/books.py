@@ -4,7 +4,7 @@ import contextlib
 import json
 from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -58,7 +58,6 @@ class Books:
     store: Store
     now: datetime = START
     dispatcher_id: int = 0
-    _seconds: Iterator[int] = field(default_factory=lambda: iter(range(1, 1_000_000)))
 
     def __post_init__(self) -> None:
         self.dispatcher_id = self.register()

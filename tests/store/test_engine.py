@@ -1,3 +1,4 @@
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,6 +69,7 @@ def test_a_closed_store_can_be_used_again(books: Books) -> None:
         "sqlite://",
         "sqlite:///",
         "sqlite:///:memory:",
+        "jobs.db",
     ],
 )
 def test_what_is_no_sqlite_file_is_refused_and_no_password_shown(url: str) -> None:
@@ -170,6 +172,30 @@ def test_a_writer_holds_the_lock_before_it_reads(store: Store, begun: list[str])
     with store.read() as connection:
         assert count(connection) == 0
     assert begun == ["BEGIN IMMEDIATE", "BEGIN"]
+
+
+def test_a_store_that_another_process_is_just_creating_is_waited_for(tmp_path: Path) -> None:
+    """SQLite does not wait by itself where a file is to become one with a WAL."""
+    path = tmp_path / "new.db"
+    store = Store(url_of(path))
+    asked: list[str] = []
+    event.listen(store.engine, "connect", lambda one, _: one.set_trace_callback(asked.append), insert=True)
+    rival = sqlite3.connect(path, isolation_level=None)
+    rival.execute("BEGIN IMMEDIATE")
+    modes: list[str] = []
+
+    def read() -> None:
+        with store.read() as connection:
+            modes.append(pragma(connection, "journal_mode"))
+
+    second = threading.Thread(target=read)
+    second.start()
+    eventually(lambda: len(asked) > 3 or not second.is_alive())
+    rival.execute("COMMIT")
+    rival.close()
+    second.join(10)
+    store.close()
+    assert modes == ["wal"]
 
 
 def test_three_processes_that_read_and_then_write_never_get_in_each_others_way(

@@ -35,6 +35,7 @@ from tests.store.books import Books, ended, partial, printed, progress, url_of
 WORDS = {EventKind.PARTIAL: partial(1), EventKind.PROGRESS: progress(1), EventKind.LOG: printed("x")}
 STATE = EventKind.STATE
 PHASES = [Phase.reuse, Phase.generate, Phase.shrink]  # to explain takes longer than a test may
+BAD_ENDINGS = [Ending.LOST, Ending.CRASHED, Ending.EXCEPTION]
 STEPS = {(source, move.target) for move in MOVES.values() for source in move.sources}
 
 
@@ -79,11 +80,14 @@ class StoreMachine(RuleBasedStateMachine):
         self.store.close()
         self.directory.cleanup()
 
-    def one_of(self, data: st.DataObject) -> int:
-        return data.draw(st.sampled_from(sorted(self.jobs)), "job")
+    def one_of(self, data: st.DataObject, *states: State) -> int:
+        """Draw a job: one in these states if there is any."""
+        fitting = sorted(job_id for job_id, job in self.jobs.items() if job.state in states)
+        return data.draw(st.sampled_from(fitting or sorted(self.jobs)), "job")
 
     # -- people ----------------------------------------------------------------------------------
 
+    @precondition(lambda self: len(self.jobs) < 4)
     @rule(
         priority=st.integers(-1, 1),
         retries=st.integers(0, 2),
@@ -121,7 +125,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.jobs)
     @rule(data=st.data())
     def requeue(self, data: st.DataObject) -> None:
-        job_id = self.one_of(data)
+        job_id = self.one_of(data, State.FAILED, State.CANCELLED)
         job = self.jobs[job_id]
         if target(job.state, Event.REQUEUE) is None:
             with pytest.raises(WrongStateError):
@@ -148,7 +152,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     # -- dispatchers and workers -----------------------------------------------------------------
 
-    @rule(seconds=st.sampled_from([0.001, 1, 3, 400]))
+    @rule(seconds=st.sampled_from([0.001, 1, 3, 400, 400]))
     def let_time_pass(self, seconds: float) -> None:
         self.books.later(seconds)
 
@@ -171,13 +175,19 @@ class StoreMachine(RuleBasedStateMachine):
             job.move(Event.CLAIM)
             assert (one.attempt, one.version) == (job.attempt, len(job.history))
 
+    @precondition(lambda self: any(job.state is State.RUNNING for job in self.jobs.values()))
+    @rule(data=st.data(), ending=st.sampled_from(BAD_ENDINGS))
+    def an_attempt_ends_badly(self, data: st.DataObject, ending: Ending) -> None:
+        job_id = self.one_of(data, State.RUNNING)
+        self.record([Report(job_id, self.jobs[job_id].attempt, self.books.now, (), ended(ending))])
+
     @precondition(lambda self: self.jobs)
     @rule(data=st.data())
     def report(self, data: st.DataObject) -> None:
         """One batch of what attempts say, of which some are over, or never were."""
         reports = []
         for _ in range(data.draw(st.integers(1, 4), "reports")):
-            job_id = self.one_of(data)
+            job_id = self.one_of(data, *data.draw(st.sampled_from([[State.RUNNING], []]), "states"))
             number = self.jobs[job_id].attempt + data.draw(st.sampled_from([0, 0, 0, 0, -1, 1]), "attempt")
             said = tuple(
                 WORDS[kind] for kind in data.draw(st.lists(st.sampled_from([*WORDS]), max_size=3), "said")
@@ -303,5 +313,5 @@ def test_the_store_does_as_its_model_whatever_happens(template: Path) -> None:
 
     Machine.template = template
     run_state_machine_as_test(
-        Machine, settings=settings(max_examples=40, stateful_step_count=30, phases=PHASES)
+        Machine, settings=settings(max_examples=60, stateful_step_count=30, phases=PHASES)
     )

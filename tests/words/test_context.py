@@ -90,6 +90,17 @@ def test_progress_that_comes_slowly_is_told_each_time() -> None:
     assert [done for done, _, _ in said] == [0, 1, 2]
 
 
+def test_a_job_that_was_silenced_says_nothing_more() -> None:
+    """What a thread that it left behind still tells belongs to no job."""
+    said: list[Said] = []
+    job = listening(said)
+    job.progress(1)
+    job.silence()
+    job.progress(2)
+    job.flush()
+    assert said == [(1, None, None)]
+
+
 IN_A_FORKED_CHILD = """
 import os
 from jobrunner import current_job

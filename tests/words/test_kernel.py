@@ -209,6 +209,47 @@ def test_the_memory_of_a_tree_is_that_of_all_its_processes(start: Start) -> None
     assert kernel.tree_resident_bytes(process.pid) == pytest.approx(sum(each), rel=0.02)
 
 
+SHARED_WITH_A_CHILD = """
+kept = b"x" * (64 << 20)
+child = os.fork()
+if child == 0:
+    os.read(0, 1)
+    os._exit(0)
+print(child, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_memory_that_processes_share_counts_once_where_it_matters(start: Start) -> None:
+    process = python(start, SHARED_WITH_A_CHILD)
+    said(process)
+    counted_twice = kernel.tree_resident_bytes(process.pid)
+    assert counted_twice > 128 * MIB
+    assert kernel.tree_memory_bytes(process.pid, 256 * MIB) > 128 * MIB
+    assert 64 * MIB < kernel.tree_memory_bytes(process.pid, 100 * MIB) < 90 * MIB
+
+
+def test_the_memory_of_a_tree_that_is_gone_is_nothing(start: Start) -> None:
+    child = start("true")
+    eventually(lambda: is_gone(child.pid))
+    assert kernel.tree_memory_bytes(child.pid, -1) == 0
+    child.wait()
+    assert kernel.tree_memory_bytes(child.pid, -1) == 0
+
+
+MEMORY_OF_INIT = """
+assert kernel.tree_memory_bytes(os.getpid(), 0) > 0
+if os.geteuid() == 0:
+    os.seteuid(65534)
+print(kernel.tree_memory_bytes(1, 0), flush=True)
+"""
+
+
+def test_the_memory_of_a_process_that_we_may_not_look_into_is_what_can_be_seen(start: Start) -> None:
+    """A task may start a program that runs as somebody else."""
+    assert int(said(python(start, MEMORY_OF_INIT))) > 0
+
+
 # -- telling processes apart -----------------------------------------------------------------
 
 
