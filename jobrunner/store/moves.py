@@ -125,7 +125,7 @@ def cancel(connection: Connection, job_id: int, *, grace_seconds: float, now: da
         data = jobs.state_data(State.RUNNING, reason="stopping")
         _write(connection, found, data, now, state=State.RUNNING, cancel_grace_seconds=grace_seconds)
         return State.RUNNING
-    return _move(connection, found, Event.CANCEL, now, finished_at=now, due_at=None)
+    return _move(connection, found, Event.CANCEL, now, finished_at=now, due_at=None, error=None)
 
 
 def requeue(connection: Connection, job_id: int, *, now: datetime) -> State:

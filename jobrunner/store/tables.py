@@ -187,10 +187,11 @@ dispatcher = Table(
 task = Table(
     "task",
     metadata,
-    Column("name", String(200), primary_key=True),
+    Column("name", String(200), nullable=False),
     Column("dispatcher_id", _Id, ForeignKey("dispatcher.id"), nullable=False),
     Column("published_at", Moment, nullable=False),
     Column("description", Text, nullable=False),  # doc, JSON Schema of the parameters, options
+    PrimaryKeyConstraint("name", "dispatcher_id"),
 )
 
 throughput = Table(

@@ -128,7 +128,7 @@ def upgrade() -> None:
         sa.Column("published_at", sa.BigInteger(), nullable=False),
         sa.Column("description", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(["dispatcher_id"], ["dispatcher.id"], name=op.f("fk_task_dispatcher_id")),
-        sa.PrimaryKeyConstraint("name", name=op.f("pk_task")),
+        sa.PrimaryKeyConstraint("name", "dispatcher_id", name=op.f("pk_task")),
     )
     op.create_table(
         "throughput",

@@ -72,3 +72,12 @@ def test_of_two_living_dispatchers_with_one_task_the_later_describes_it(books: B
     assert names(books) == ["a", "b"]
     with books.read() as connection:
         assert json.loads(catalogue.description(connection, "a"))["doc"] == "second"
+
+
+def test_a_task_of_two_dispatchers_stays_when_one_of_them_has_gone(books: Books) -> None:
+    second = books.register()
+    publish(books, books.dispatcher_id, described("a"), described("b"))
+    publish(books, second, described("a"))
+    books.end_dispatcher(second)
+    publish(books, books.register(), described("c"))
+    assert names(books) == ["a", "b", "c"]
