@@ -5,6 +5,7 @@ marshmallow's own fields coerce; these say in one sentence what they take.
 
 import re
 import unicodedata
+from abc import abstractmethod
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -34,9 +35,9 @@ class _Field(fields.Field[Any]):
         except (ValueError, TypeError, OverflowError):
             raise ValidationError(self.refusal) from None
 
+    @abstractmethod
     def read(self, value: Any) -> Any:
         """Return what `value` means; raise ValueError, TypeError or OverflowError if it is not allowed."""
-        raise NotImplementedError
 
 
 class Whole(_Field):

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from abc import abstractmethod
 from contextlib import AbstractContextManager
 from typing import Final
 
@@ -18,9 +19,9 @@ PROGRESS_SECONDS: Final = 1.0  #: between two lines that tell of nothing but pro
 class Display(AbstractContextManager["Display"]):
     """Shows the news of one job, from `with` to the end of its block."""
 
+    @abstractmethod
     def show(self, news: News) -> None:
         """Show what a look found."""
-        raise NotImplementedError
 
     def __exit__(self, *_: object) -> None:
         """Leave nothing behind."""
