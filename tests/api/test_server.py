@@ -213,7 +213,10 @@ def test_the_same_holds_for_an_address_that_is_given_otherwise(tmp_path: Path, b
     "bind", ["127.0.0.1:80", "127.9.9.9:80", "[::1]:80", "localhost:80", "unix:/run/x.sock", "fd://3"]
 )
 def test_an_address_on_this_machine_alone_is_allowed(bind: str) -> None:
-    require_loopback(bind)
+    try:
+        require_loopback(bind)
+    except SettingError as error:
+        pytest.fail(f"{bind} cannot be reached from elsewhere, and is refused: {error}")
 
 
 def test_making_the_application_opens_no_connection(tmp_path: Path) -> None:

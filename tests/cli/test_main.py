@@ -97,7 +97,13 @@ def test_python_dash_m_is_the_command_itself() -> None:
     "path", sorted(Path(importlib.import_module("jobrunner.cli").__path__[0]).glob("*.py"))
 )
 def test_every_module_of_the_command_line_can_be_imported_by_itself(path: Path) -> None:
-    importlib.import_module(f"jobrunner.cli.{path.stem}".removesuffix(".__init__"))
+    module = f"jobrunner.cli.{path.stem}".removesuffix(".__init__")
+    # In a process of its own: here, whatever it forgets to import may be there already.
+    code = f"import sys, {module}; print({module!r} in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
 
 
 # -- settings ------------------------------------------------------------------------------------

@@ -23,8 +23,11 @@ def test_outside_a_job_there_is_one_without_an_id() -> None:
 
 
 def test_outside_a_job_progress_is_harmless() -> None:
-    current_job().progress(1, 2, "half")
-    current_job().flush()
+    before = current_job()
+    before.progress(1, 2, "half")
+    before.flush()
+    assert current_job() is before
+    assert (before.id, before.attempt) == (None, 0)
 
 
 @pytest.mark.usefixtures("job")
