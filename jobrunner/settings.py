@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
+from jobrunner.durations import in_seconds
 from jobrunner.errors import SettingError
 from jobrunner.sizes import in_bytes
 
@@ -81,6 +82,7 @@ def _read_level(value: Any) -> str:
 
 _TEXT: Final = _Kind(_read_text, "a text that is not empty")
 _LEVEL: Final = _Kind(_read_level, "one of debug, info, warning, error")
+_DURATION: Final = _Kind(in_seconds, "a duration such as 90s, 12h or 7d, or forever")
 _PATH: Final = _Kind(lambda value: Path(_read_text(value)).expanduser(), "a path")
 _MODULES: Final = _Kind(
     _read_modules, "importable module names such as mytasks or mypackage.tasks (no .py, no path)"
@@ -126,9 +128,14 @@ class Settings:
     max_params_bytes: int = _setting(1 << 20, _bytes(16), "size of a job's parameters, as JSON")
     max_result_bytes: int = _setting(16 << 20, _bytes(16), "size of a result, as JSON")
     max_partial_bytes: int = _setting(1 << 20, _bytes(16), "size of a partial result, as JSON")
+    max_partials_bytes: int = _setting(
+        1 << 30, _bytes(16), "size of all partial results of one attempt, as JSON"
+    )
     max_log_bytes: int = _setting(
         1 << 20, _bytes(1024), "size of an attempt's log that is kept, beside its tail"
     )
+    keep_succeeded: float = _setting(7 * 86_400.0, _DURATION, "until a job that succeeded is removed")
+    keep_failed: float = _setting(30 * 86_400.0, _DURATION, "until a failed or cancelled job is removed")
     log_level: str = _setting("info", _LEVEL, "how much the daemons say")
 
     @property

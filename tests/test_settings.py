@@ -109,7 +109,11 @@ WRONG: list[tuple[str, Any, str]] = [
     ("max_params_bytes", "16X", "a size such as 64K, 16M or 2G, at least 16 bytes"),
     ("max_result_bytes", "-1", "a size such as 64K, 16M or 2G, at least 16 bytes"),
     ("max_partial_bytes", "15", "a size such as 64K, 16M or 2G, at least 16 bytes"),
+    ("max_partials_bytes", "0", "a size such as 64K, 16M or 2G, at least 16 bytes"),
     ("max_log_bytes", "1.5M", "a size such as 64K, 16M or 2G, at least 1024 bytes"),
+    ("keep_succeeded", "-1", "a duration such as 90s, 12h or 7d, or forever"),
+    ("keep_succeeded", "nan", "a duration such as 90s, 12h or 7d, or forever"),
+    ("keep_failed", "a week", "a duration such as 90s, 12h or 7d, or forever"),
     ("log_level", "loud", "one of debug, info, warning, error"),
 ]
 

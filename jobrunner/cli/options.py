@@ -54,6 +54,8 @@ def _setting_option(name: str, default: Any, meaning: str, allowed: str) -> Call
 def _metavar(default: Any, allowed: str) -> str:
     if "size" in allowed:
         return "SIZE"
+    if "duration" in allowed:
+        return "TIME"
     kinds = {int: "N", float: "SECONDS", Path: "DIR", tuple: "MODULE", str: "TEXT"}
     return next(word for kind, word in kinds.items() if isinstance(default, kind))
 

@@ -121,6 +121,8 @@ Index("ix_job_state", job.c.state, job.c.id)
 Index("ix_job_task", job.c.task, job.c.id)
 Index("ix_job_queue", job.c.queue, job.c.id)
 Index("ix_job_created_at", job.c.created_at)
+_FINAL = text("finished_at IS NOT NULL")  # which only final jobs have
+Index("ix_job_expiry", job.c.state, job.c.finished_at, sqlite_where=_FINAL, postgresql_where=_FINAL)
 
 label = Table(
     "label",
@@ -133,6 +135,16 @@ label = Table(
     sqlite_with_rowid=False,
 )
 Index("ix_label_key_value_job_id", label.c.key, label.c.value, label.c.job_id)
+
+idempotency_key = Table(
+    "idempotency_key",
+    metadata,
+    Column("key", String(255), primary_key=True),
+    Column("digest", String(64), nullable=False),  # SHA-256 of what was asked with it
+    Column("job_id", _Id, ForeignKey("job.id", ondelete="CASCADE"), nullable=False),  # the first of `jobs`
+    Column("jobs", Integer, nullable=False),  # how many, with ids that follow each other
+    Index("ix_idempotency_key_job_id", "job_id"),
+)
 
 event = Table(
     "event",
@@ -183,6 +195,8 @@ dispatcher = Table(
     Column("module_errors", Text, nullable=False),  # task modules that cannot be imported: why
     sqlite_autoincrement=True,
 )
+_ALIVE = text("ended_at IS NULL")
+Index("ix_dispatcher_alive", dispatcher.c.id, sqlite_where=_ALIVE, postgresql_where=_ALIVE)
 
 task = Table(
     "task",

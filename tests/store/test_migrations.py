@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from alembic import command
 
 from jobrunner.errors import SchemaVersionError
 from jobrunner.lifecycle import State
@@ -19,6 +20,10 @@ from tests.store import processes as work
 from tests.store.books import START, audit, new, url_of
 from tests.store.processes import Processes
 from tests.waiting import eventually
+
+ROOT = Path(__file__).parents[2]
+
+HEAD = max(path.name for path in (ROOT / "migrations" / "versions").glob("*.py"))[:4]  # they are numbered
 
 
 @pytest.fixture
@@ -170,6 +175,23 @@ def test_another_programs_file_is_refused_and_left_alone(empty: Path) -> None:
     assert [name for name, _ in schema(empty)] == ["recipe"]
 
 
+def test_a_store_of_the_first_schema_is_upgraded_with_all_that_is_in_it(empty: Path, path: Path) -> None:
+    empty.parent.mkdir()
+    old = Store(url_of(empty))
+    command.upgrade(migrations.config(old), "0001")
+    with old.write(durable=True) as connection:
+        jobs.submit(connection, [new(labels={"who": "me"})], now=START)
+    with pytest.raises(
+        SchemaVersionError, match=r"is 0001, this program needs .*: run `jobrunner db upgrade`"
+    ):
+        migrations.prepare(old)
+    migrations.upgrade(old)
+    migrations.differences(old)
+    assert works(old)
+    assert schema(empty) == schema(path)
+    old.close()
+
+
 # -- with one more migration than there is today ---------------------------------------------------
 
 
@@ -177,8 +199,8 @@ MOOD = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "mood"
+down_revision = "HEAD"
 
 
 def upgrade():
@@ -215,11 +237,11 @@ class LaterProgram:
 
     def does(self, verb: str, path: Path, *, moody: bool = False) -> str:
         """Run one function of `migrations`; return the error's message, or an empty text."""
-        migration = MOOD.replace("MOODY", str(moody))
-        (self.home / "migrations" / "versions" / "0002_mood.py").write_text(migration, encoding="ascii")
-        command = [sys.executable, "-c", VERB, verb, url_of(path)]
+        migration = MOOD.replace("MOODY", str(moody)).replace("HEAD", HEAD)
+        (self.home / "migrations" / "versions" / "mood.py").write_text(migration, encoding="ascii")
+        program = [sys.executable, "-c", VERB, verb, url_of(path)]
         ran = subprocess.run(
-            command, cwd=self.home, check=True, stdout=subprocess.PIPE, text=True, timeout=60
+            program, cwd=self.home, check=True, stdout=subprocess.PIPE, text=True, timeout=60
         )
         return ran.stdout.strip()
 
@@ -243,7 +265,7 @@ def test_an_older_schema_is_refused_with_the_remedy_until_it_is_upgraded(
 ) -> None:
     for verb in ("check", "prepare"):
         told = later.does(verb, used)
-        assert told == f"the schema of {used} is 0001, this program needs 0002: run `jobrunner db upgrade`"
+        assert told == f"the schema of {used} is {HEAD}, this program needs mood: run `jobrunner db upgrade`"
     assert later.does("upgrade", used) == ""
     assert later.does("check", used) == ""
     connection = sqlite3.connect(used)
@@ -256,7 +278,7 @@ def test_a_newer_schema_is_refused_with_the_remedy(used: Path, later: LaterProgr
     before = schema(used)
     store = Store(url_of(used))
     for verb in (migrations.check, migrations.prepare, migrations.upgrade):
-        with pytest.raises(SchemaVersionError, match=r"0002.*it was made by a newer jobrunner: install that"):
+        with pytest.raises(SchemaVersionError, match=r"mood.*it was made by a newer jobrunner: install that"):
             verb(store)
     store.close()
     assert schema(used) == before
