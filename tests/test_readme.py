@@ -21,10 +21,12 @@ from tests.waiting import eventually
 README = Path(__file__).parent.parent / "README.md"
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(
-        rf"^```{language}\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
-    )
+def blocks(language: str, under: str = "") -> list[str]:
+    """Return the fenced blocks, of the whole page or of the section of that heading."""
+    text = README.read_text(encoding="utf-8")
+    if under:
+        text = text.partition(f"\n## {under}\n")[2].partition("\n## ")[0]
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
 def settings_table() -> str:
@@ -99,9 +101,8 @@ def session(tmp_path: Path) -> Iterator[Session]:
 
 
 def test_the_session_goes_as_it_is_told(session: Session) -> None:
-    submit, show, partials, *rest = [
-        line.removeprefix("$ ") for b in blocks("console") for line in b.splitlines() if line.startswith("$ ")
-    ]
+    told = "".join(blocks("console", under="A session"))
+    submit, show, partials, *rest = [line[2:] for line in told.splitlines() if line.startswith("$ ")]
     job = json.loads(session.run(submit))
     assert (job["id"], job["task"], job["params"]) == (1, "mytasks.roots", {"n": 3})
 
@@ -114,13 +115,14 @@ def test_the_session_goes_as_it_is_told(session: Session) -> None:
     assert page["items"][0]["value"] == {"number": 1, "root": 1.0}
     assert [item["seq"] for item in page["items"]] == [3, 4, 5]
     assert (page["next_after"], page["complete"]) == (5, True)
-    by_command_line, by_http = rest[:-2], rest[-2:]
+    by_command_line, by_http, with_key = rest[:-4], rest[-4:-2], rest[-2:]
     followed = session.run(by_command_line[0])
     assert "1.732051" in followed
     for command in by_command_line[1:]:
         session.run(command)
     assert json.loads(session.run(by_http[0])) == {"ids": [3, 4]}
     assert [job["id"] for job in json.loads(session.run(by_http[1]))["items"]] in ([4], [])
+    assert [json.loads(session.run(command))["id"] for command in with_key] == [5, 5]
 
 
 def test_the_sample_of_a_settings_file_is_one(tmp_path: Path) -> None:

@@ -49,6 +49,23 @@ class InvalidQueryError(InvalidRequestError):
         self.errors = errors
 
 
+class InvalidIdempotencyKeyError(InvalidRequestError):
+    """The Idempotency-Key is not one.
+
+    It has 1 to 255 visible ASCII characters, in quotation marks or not; a UUID is a good one.
+    """
+
+
+class IdempotencyMismatchError(JobrunnerError):
+    """The Idempotency-Key was used for another request.
+
+    The same key and the same body give back the same job.  For something else, take a new key.
+    """
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the key {key!r} was sent before with another body, or to another path")
+
+
 class BodyTooLargeError(TooLargeError):
     """The request's body is larger than the setting `max_body_bytes` allows."""
 

@@ -1,14 +1,15 @@
 """`POST /jobs`, `POST /jobs/batch`: what is answered with 202 is on disk."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from flask import Blueprint, Response
 from sqlalchemy import Connection
 
-from jobrunner.api import body, published, query, submissions
+from jobrunner.api import body, idempotency, published, query, submissions
 from jobrunner.api.context import this_api
+from jobrunner.api.idempotency import Claim
 from jobrunner.api.pointers import Flaw, invalid_fields
 from jobrunner.api.refusals import BatchTooLargeError
 from jobrunner.api.replies import job_reply, json_reply
@@ -20,19 +21,21 @@ from jobrunner.store.engine import CHECKPOINT_BYTES_WITHOUT_DAEMON
 from jobrunner.store.jobs import NewJob
 
 routes: Final = Blueprint("submit", __name__)
+_Reply: TypeAlias = Callable[[Connection, Sequence[int]], Response]
 
 
 @routes.post("/jobs")
 def submit() -> Response:
     """Submit a job."""
     query.read()
-    new = _checked([body.read()], single=True)
-    _keep_log_small()
-    with this_api().store.write(durable=True) as connection:
-        [job_id] = _store(connection, new)
-        reply = job_reply(connection, jobs.get(connection, job_id), HTTPStatus.ACCEPTED)
-    this_api().wake_dispatchers()
-    reply.headers["Location"] = f"/jobs/{job_id}"
+    asked = body.read()
+    return _answered([asked], idempotency.read(asked), _job_reply, single=True)
+
+
+def _job_reply(connection: Connection, ids: Sequence[int]) -> Response:
+    job = jobs.get(connection, ids[0])
+    reply = job_reply(connection, job, HTTPStatus.OK if job.is_final else HTTPStatus.ACCEPTED)
+    reply.headers["Location"] = f"/jobs/{job.id}"
     return reply
 
 
@@ -40,18 +43,36 @@ def submit() -> Response:
 def submit_batch() -> Response:
     """Submit many jobs, all or none."""
     query.read()
-    items = body.read()
-    if not isinstance(items, list) or not items:
+    asked = body.read()
+    if not isinstance(asked, list) or not asked:
         raise invalid_fields([Flaw((), "must be a list of at least one job")])
     limit = this_api().settings.max_batch
-    if len(items) > limit:
-        raise BatchTooLargeError(f"the batch has {len(items)} jobs, max_batch is {limit}")
-    new = _checked(items, single=False)
+    if len(asked) > limit:
+        raise BatchTooLargeError(f"the batch has {len(asked)} jobs, max_batch is {limit}")
+    return _answered(asked, idempotency.read(asked), _ids_reply, single=False)
+
+
+def _ids_reply(_: Connection, ids: Sequence[int]) -> Response:
+    return json_reply({"ids": list(ids)}, HTTPStatus.ACCEPTED)
+
+
+def _answered(items: list[Any], claim: Claim | None, reply: _Reply, *, single: bool) -> Response:
+    """Store the jobs, unless the same request has stored them before; answer with `reply`."""
+    store = this_api().store
+    if claim is not None:
+        # Before all checks: its task may be gone by now, or the queue full.
+        with store.read() as connection:
+            if (ids := claim.replayed(connection)) is not None:
+                return idempotency.marked(reply(connection, ids))
+    new = _checked(items, single=single)
     _keep_log_small()
-    with this_api().store.write(durable=True) as connection:
-        ids = _store(connection, new)
+    with store.write(durable=True) as connection:
+        # Again, under the lock: two of the same may have come at once.
+        if claim is not None and (ids := claim.replayed(connection)) is not None:
+            return idempotency.marked(reply(connection, ids))
+        answer = reply(connection, _store(connection, new, claim))
     this_api().wake_dispatchers()
-    return json_reply({"ids": ids}, HTTPStatus.ACCEPTED)
+    return answer
 
 
 def _checked(items: list[Any], *, single: bool) -> list[NewJob]:
@@ -61,9 +82,12 @@ def _checked(items: list[Any], *, single: bool) -> list[NewJob]:
     return submissions.checked(items, shelf, single=single, max_params_bytes=limit, now=utc_now())
 
 
-def _store(connection: Connection, new: Sequence[NewJob]) -> list[int]:
+def _store(connection: Connection, new: Sequence[NewJob], claim: Claim | None) -> Sequence[int]:
     require_room(connection, len(new))
-    return jobs.submit(connection, new, now=utc_now())
+    ids = jobs.submit(connection, new, now=utc_now())
+    if claim is not None:
+        claim.keep(connection, ids)
+    return ids
 
 
 def require_room(connection: Connection, wanted: int) -> None:
