@@ -33,8 +33,9 @@ _TASKS: Final = "tasks"  #: the readiness check that need not pass
 def serve(config: Path | None, **flags: Any) -> None:
     """Run API and dispatcher together, in the foreground.
 
-    Ctrl-C or SIGTERM stops both: what runs may finish within --drain-seconds, the rest goes back to the
-    queue and runs again next time.  A second Ctrl-C does not wait.  SIGHUP loads the task modules again.
+    Ctrl-C or SIGTERM stops both: what runs may finish within --drain-seconds, while the API still answers;
+    the rest goes back to the queue and runs again next time.  A second Ctrl-C does not wait.  SIGHUP loads
+    the task modules again.
 
     Each setting is a flag, or JOBRUNNER_<NAME> in the environment, or a line of jobrunner.toml.
 

@@ -200,8 +200,11 @@ class Supervisor:
             return None
         if self._kill_at is None:
             self._kill_at = now + self._stop_seconds
-        for child in self._children:
-            child.pass_on(self._stops)
+        for number, child in enumerate(self._children):
+            later = self._children[number + 1 :]
+            # The last part stops first, so that the parts before it show how it drains; asked again, all stop.
+            if self._stops > 1 or not any(other.process for other in later):
+                child.pass_on(self._stops)
             if now >= self._kill_at:
                 child.send(signal.SIGKILL)
         return max(0.0, self._kill_at - now) or LOOK_SECONDS

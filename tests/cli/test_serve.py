@@ -40,6 +40,7 @@ def test_a_stop_lets_a_job_finish(tmp_path: Path) -> None:
         followed = _follow_a_job(served, tmp_path)
         served.process.terminate()
         eventually(lambda: "draining" in served.logged())
+        assert "running" in served.run("show", "1").stdout, "the API answers while the dispatcher drains"
         for step in (1, 2, 3):
             (tmp_path / str(step)).touch()
         assert served.process.wait(60) == 0

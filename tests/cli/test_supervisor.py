@@ -209,6 +209,24 @@ def test_a_part_that_dies_while_all_is_stopping_is_not_started_again(world: Worl
     assert world.supervisor.status == 0
 
 
+def test_the_parts_stop_from_the_last_to_the_first(world: World, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    part = (sys.executable, str(Path(__file__).with_name("part.py")), str(log))
+    world.make((*part, "first", "obey"), (*part, "last", "stubborn"))
+    world.step()
+
+    def logged(words: str) -> bool:
+        world.step()
+        return log.exists() and words in log.read_text(encoding="ascii")
+
+    eventually(lambda: logged("first") and logged("last"))
+    world.supervisor.hear({signal.SIGTERM})
+    eventually(lambda: logged("last SIGTERM"))
+    assert not logged("first SIGTERM")
+    world.supervisor.hear({signal.SIGTERM})  # now nobody waits for the last one
+    eventually(lambda: logged("first ends"))
+
+
 def test_each_request_to_stop_is_passed_on_once(world: World, tmp_path: Path) -> None:
     log = tmp_path / "log"
     world.make((sys.executable, str(Path(__file__).with_name("part.py")), str(log), "it", "stubborn"))
