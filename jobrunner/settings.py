@@ -110,6 +110,10 @@ class Settings:
     port: int = _setting(8000, _whole(0, 65535), "port that the API listens on; 0 takes a free one")
     api_workers: int = _setting(1, _whole(1, 64), "processes of the API")
     api_threads: int = _setting(16, _whole(2, 512), "requests that one API process answers at the same time")
+    max_waiting: int = _setting(
+        256, _whole(0, 4096), "requests beside them that may wait, or stream, at the same time"
+    )
+    max_wait: float = _setting(60.0, _seconds(0, 3600), "that a request may wait for news of a job")
     grace_seconds: float = _setting(
         5.0, _seconds(0, 3600), "between SIGTERM and SIGKILL, at a timeout or a cancel"
     )

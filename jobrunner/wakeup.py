@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Final
 
 SUFFIX: Final = ".sock"  #: of a bell's file name
+DISPATCHERS: Final = "dispatchers"  #: in the data directory: rung when there is something to start or to stop
+WATCHERS: Final = "watchers"  #: in the data directory: rung when a job has changed
 _DEAD_SECONDS: Final = 60.0  # a bell that does not answer may be a moment old, and still being hung
 _log = logging.getLogger(__name__)
 

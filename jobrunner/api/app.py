@@ -2,7 +2,7 @@
 
 from flask import Response
 
-from jobrunner.api import health, history, index, jobs, problems, stats, submit, tasks
+from jobrunner.api import events, health, history, index, jobs, problems, stats, submit, tasks, waiting
 from jobrunner.api.context import Api
 from jobrunner.settings import Settings
 
@@ -14,9 +14,10 @@ def create_app(settings: Settings) -> Api:
         StoreError: the setting `database_url` names no store that this version can use.
     """
     app = Api(settings)
-    for resource in (index, submit, jobs, history, tasks, stats, health):
+    for resource in (index, submit, jobs, history, events, tasks, stats, health):
         app.register_blueprint(resource.routes)
     problems.register(app)
+    app.after_request(waiting.with_preference)
     app.after_request(_with_common_headers)
     return app
 

@@ -1,14 +1,16 @@
 """The application as its views see it: the settings, the store, the way to wake a dispatcher."""
 
+from collections.abc import Collection, Mapping
 from typing import cast
 
 from flask import Flask, current_app
 from werkzeug.routing import BaseConverter
 
+from jobrunner.api.watcher import Watcher
 from jobrunner.settings import Settings
-from jobrunner.store import migrations
+from jobrunner.store import jobs, migrations
 from jobrunner.store.engine import Store
-from jobrunner.wakeup import wake
+from jobrunner.wakeup import DISPATCHERS, WATCHERS, wake
 
 
 class Api(Flask):
@@ -22,6 +24,7 @@ class Api(Flask):
         self.url_map.strict_slashes = False
         self.url_map.merge_slashes = False  # it would answer with a redirect, as a page of HTML
         self._store = Store(settings.url)
+        self.watcher = Watcher(self._versions, settings.data / WATCHERS, places=settings.max_waiting)
         self._has_right_schema = False
 
     @property
@@ -36,9 +39,14 @@ class Api(Flask):
             self._has_right_schema = True
         return self._store
 
-    def wake_dispatchers(self) -> None:
-        """Have the dispatchers look at once for what has just been committed."""
-        wake(self.settings.data / "dispatchers")
+    def ring(self) -> None:
+        """Have the dispatchers, and all who wait for news, look at once for what has just been committed."""
+        wake(self.settings.data / DISPATCHERS)
+        wake(self.settings.data / WATCHERS)
+
+    def _versions(self, ids: Collection[int]) -> Mapping[int, int]:
+        with self.store.read() as connection:
+            return jobs.versions(connection, ids)
 
 
 class _JobId(BaseConverter):
@@ -52,4 +60,5 @@ class _JobId(BaseConverter):
 
 def this_api() -> Api:
     """Return the application that answers the request at hand."""
-    return cast(Api, current_app)
+    # Not the proxy, which a stream could not use once its request is over.
+    return cast(Api, current_app._get_current_object())  # type: ignore[attr-defined]  # noqa: SLF001

@@ -18,6 +18,7 @@ TEN_YEARS_SECONDS: Final = 315_576_000
 _RFC_3339: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
+_FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
 _LABEL_KEY: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
@@ -62,6 +63,19 @@ class Digits(Whole):
         if not re.fullmatch("[0-9]{1,20}", value):
             raise ValueError
         return super().read(int(value))
+
+
+class Flag(_Field):
+    """Yes or no in a query string."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("true or false", **options)
+
+    def read(self, value: Any) -> bool:
+        """Take `true`, `1`, `false` or `0`."""
+        if value not in _FLAGS:
+            raise ValueError
+        return _FLAGS[value]
 
 
 class Seconds(_Field):

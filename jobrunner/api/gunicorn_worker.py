@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from types import FrameType
 from typing import Any, Final
 
 import msgspec
@@ -26,7 +27,13 @@ _OUR_OWN: Final = (
 
 
 class ProblemWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """gunicorn's own worker with threads, but for the page of HTML that it has for errors."""
+    """gunicorn's own worker with threads, but for the page of HTML that it has for errors, and for who waits."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop: who waits for news is answered now, and streams end."""
+        super().handle_exit(sig, frame)
+        if self.wsgi is not None:  # else it has only begun to start
+            self.wsgi.watcher.close()
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
         """Answer what `exc` says of the request; leave what is no fault of the request to gunicorn."""

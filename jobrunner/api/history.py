@@ -1,32 +1,37 @@
 """What a job has left so far: its result, its partial results, its log, its attempts."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any, Final
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 from msgspec import Raw
 from sqlalchemy import Connection
 
-from jobrunner.api import query, schemas
+from jobrunner.api import query, schemas, waiting
 from jobrunner.api.context import this_api
+from jobrunner.api.following import News, follow
 from jobrunner.api.refusals import AttemptNotFoundError, JobFailedError, NotFinishedError
-from jobrunner.api.replies import json_reply, tagged, unchanged, with_retry_after
+from jobrunner.api.replies import json_reply, one_line, tagged, unchanged, with_retry_after
 from jobrunner.api.shapes import attempt_shape
+from jobrunner.lifecycle import FINAL, State
 from jobrunner.reports import EventKind
 from jobrunner.store import attempts, events, jobs
 from jobrunner.store.events import Event
 
 routes: Final = Blueprint("history", __name__)
+_WAIT: Final = schemas.WaitQuery()
 _PARTIALS: Final = schemas.PartialsQuery()
 _LOG: Final = schemas.LogQuery()
+_NDJSON: Final = "application/x-ndjson"
 _CHUNK: Final = 64  # events read at a time, for one may be a megabyte
 _PAGE_BYTES: Final = 16 << 20  # of partial results in one answer, beside its last chunk
 
 
 @routes.get("/jobs/<job_id:job_id>/result")
 def show_result(job_id: int) -> Response:
-    """Show what the task returned, bare."""
-    query.read()
+    """Show what the task returned, bare; with `wait`, as soon as it has."""
+    waiting.until_final(job_id, waiting.seconds(query.read(_WAIT)["wait"]))
     with this_api().store.read() as connection:
         if (answer := unchanged(connection, job_id)) is not None:
             return answer
@@ -40,19 +45,39 @@ def show_result(job_id: int) -> Response:
 
 @routes.get("/jobs/<job_id:job_id>/partials")
 def list_partials(job_id: int) -> Response:
-    """List the values that the task has yielded."""
+    """List the values that the task has yielded; as NDJSON, also those that it will yield."""
     asked = query.read(_PARTIALS)
+    if request.accept_mimetypes.best_match(["application/json", _NDJSON]) == _NDJSON:
+        news = follow(job_id, asked["after"], (EventKind.PARTIAL,))
+        return Response(map(_lines, news), mimetype=_NDJSON)
+    _await_partial(job_id, asked["after"], waiting.seconds(asked["wait"]))
     with this_api().store.read() as connection:
         job = jobs.get(connection, job_id)
         found, rest = _partials(connection, job_id, asked["after"], asked["limit"])
     page = {
-        "items": [
-            {"seq": one.seq, "attempt": one.attempt, "at": one.at, "value": Raw(one.data)} for one in found
-        ],
+        "items": [_shape(one) for one in found],
         "next_after": found[-1].seq if found else asked["after"],
         "complete": job.is_final and not rest,
     }
     return with_retry_after(job, json_reply(page))
+
+
+def _lines(news: News) -> bytes:
+    return b"".join(one_line(_shape(one)) for one in news.events) or b"\n"  # a sign of life
+
+
+def _shape(one: Event) -> dict[str, Any]:
+    return {"seq": one.seq, "attempt": one.attempt, "at": one.at, "value": Raw(one.data)}
+
+
+def _await_partial(job_id: int, after: int, wait_seconds: float) -> None:
+    def is_enough(version: int, state: State) -> bool:
+        if state in FINAL or version <= after:
+            return state in FINAL
+        with this_api().store.read() as connection:
+            return bool(events.after(connection, job_id, seq=after, kinds=(EventKind.PARTIAL,), limit=1))
+
+    waiting.until(job_id, is_enough, wait_seconds)
 
 
 def _partials(connection: Connection, job_id: int, after: int, limit: int) -> tuple[list[Event], bool]:
@@ -72,7 +97,7 @@ def _partials(connection: Connection, job_id: int, after: int, limit: int) -> tu
 
 @routes.get("/jobs/<job_id:job_id>/log")
 def show_log(job_id: int) -> Response:
-    """Show what the job's last attempt, or another one, has printed."""
+    """Show what the job's last attempt, or another one, has printed; with `follow`, also what it will print."""
     asked = query.read(_LOG)
     with this_api().store.read() as connection:
         job = jobs.get(connection, job_id)
@@ -82,7 +107,14 @@ def show_log(job_id: int) -> Response:
         text = "".join(_log(connection, job_id, number))
     if asked["tail"] is not None:
         text = last_lines(text, asked["tail"])
+    if asked["follow"]:
+        news = follow(job_id, job.version, (EventKind.LOG,), asked["attempt"])
+        return Response(itertools.chain([text], map(_text, news)), mimetype="text/plain")
     return with_retry_after(job, Response(text, mimetype="text/plain"))
+
+
+def _text(news: News) -> str:
+    return "".join(one.data for one in news.events)
 
 
 def _log(connection: Connection, job_id: int, attempt: int) -> Iterator[str]:

@@ -13,6 +13,7 @@ from jobrunner.api.refusals import IdempotencyMismatchError, InvalidIdempotencyK
 from jobrunner.store import idempotency
 
 HEADER: Final = "Idempotency-Key"
+REPLAYED: Final = "Idempotency-Replayed"
 MAX_CHARACTERS: Final = 255
 _VISIBLE: Final = re.compile(r"[\x20-\x7e]*")
 _QUOTED: Final = re.compile(r'"((?:[^"\\]|\\["\\])*)"')  # a string of RFC 9651
@@ -58,7 +59,12 @@ def read(asked: Any) -> Claim | None:
     return Claim(key, hashlib.sha256(said.encode()).hexdigest())
 
 
-def marked(answer: Response) -> Response:
-    """Return `answer` with the mark of what was not done again."""
-    answer.headers["Idempotency-Replayed"] = "true"
+def replayed(answer: Response) -> Response:
+    """Return `answer`, marked as one to a request that was not carried out again."""
+    answer.headers[REPLAYED] = "true"
     return answer
+
+
+def as_replayed(before: Response, answer: Response) -> Response:
+    """Return `answer`, marked if the one `before` was."""
+    return replayed(answer) if REPLAYED in before.headers else answer

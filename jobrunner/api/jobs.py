@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 from flask import Blueprint, Response, request
 
-from jobrunner.api import body, cursor, query, schemas
+from jobrunner.api import body, cursor, query, schemas, waiting
 from jobrunner.api.context import this_api
 from jobrunner.api.pointers import invalid_fields
 from jobrunner.api.refusals import AlreadyFinishedError
@@ -26,6 +26,7 @@ from jobrunner.store.jobs import Filter, Job
 
 routes: Final = Blueprint("jobs", __name__)
 _LIST: Final = schemas.JobsQuery()
+_WAIT: Final = schemas.WaitQuery()
 _CANCELLATION: Final = schemas.Cancellation()
 
 
@@ -57,8 +58,8 @@ def _link(following: str) -> str:
 
 @routes.get("/jobs/<job_id:job_id>")
 def show_job(job_id: int) -> Response:
-    """Show how a job stands."""
-    query.read()
+    """Show how a job stands; with `wait`, as soon as there is news of it."""
+    waiting.until_other_than_known(job_id, waiting.seconds(query.read(_WAIT)["wait"]))
     with this_api().store.read() as connection:
         if (answer := unchanged(connection, job_id)) is not None:
             return answer
@@ -76,7 +77,7 @@ def cancel_job(job_id: int) -> Response:
         state = moves.cancel(connection, job_id, grace_seconds=grace_seconds, now=utc_now())
         status = HTTPStatus.OK if state is State.CANCELLED else HTTPStatus.ACCEPTED
         reply = job_reply(connection, jobs.get(connection, job_id), status)
-    this_api().wake_dispatchers()
+    this_api().ring()
     return reply
 
 
@@ -100,7 +101,7 @@ def retry_job(job_id: int) -> Response:
         require_room(connection, 1)
         moves.requeue(connection, job_id, now=utc_now())
         reply = job_reply(connection, jobs.get(connection, job_id), HTTPStatus.ACCEPTED)
-    this_api().wake_dispatchers()
+    this_api().ring()
     return reply
 
 

@@ -49,6 +49,7 @@ STATUS: Final[Mapping[type[errors.JobrunnerError], HTTPStatus]] = {
     errors.StoreError:                    HTTPStatus.SERVICE_UNAVAILABLE,
     errors.SchemaVersionError:            HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StoreUnavailableError:         HTTPStatus.SERVICE_UNAVAILABLE,
+    refusals.TooManyWaitingError:         HTTPStatus.SERVICE_UNAVAILABLE,
     refusals.NotReadyError:               HTTPStatus.SERVICE_UNAVAILABLE,
 }
 # fmt: on
@@ -73,6 +74,7 @@ RETRY_AFTER_SECONDS: Final[Mapping[type[errors.JobrunnerError], int]] = {
     errors.StoreUnavailableError: 1,
     errors.StoreError: 60,
     errors.SchemaVersionError: 60,
+    refusals.TooManyWaitingError: 2,
     refusals.NotReadyError: 1,
 }
 

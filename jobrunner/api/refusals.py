@@ -114,6 +114,16 @@ class AlreadyFinishedError(WrongStateError):
     """The job has already finished."""
 
 
+class TooManyWaitingError(JobrunnerError):
+    """As many requests wait, or stream, as may.
+
+    The setting `max_waiting` says how many.  What does not wait is answered as ever.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"max_waiting is {limit}: ask again later, or ask without waiting")
+
+
 class NotReadyError(JobrunnerError):
     """The service is not ready.
 

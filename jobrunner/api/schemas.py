@@ -7,6 +7,7 @@ from marshmallow import Schema, ValidationError, fields
 from jobrunner.api.fields import (
     TEN_YEARS_SECONDS,
     Digits,
+    Flag,
     JsonObject,
     LabelPair,
     Labels,
@@ -22,6 +23,7 @@ from jobrunner.lifecycle import State
 
 _MILLION: Final = 1_000_000
 _MAX_SEQ: Final = 2**63 - 1  # the largest that the store can hold
+SEQ_DIGITS: Final = 18  #: of the largest seq that anybody may name
 MAX_PAGE: Final = 1000  #: items in one answer
 
 
@@ -63,11 +65,23 @@ class JobsQuery(Schema):
     after = fields.String(load_default=None)
 
 
-class PartialsQuery(Schema):
+class WaitQuery(Schema):
+    """For how long to wait."""
+
+    wait = Digits(0, _MILLION, load_default=None)
+
+
+class PartialsQuery(WaitQuery):
     """Which partial results to list."""
 
     after = Digits(0, _MAX_SEQ, load_default=0)
     limit = Digits(1, MAX_PAGE, load_default=100)
+
+
+class EventsQuery(Schema):
+    """Which events to stream."""
+
+    after = Digits(0, _MAX_SEQ, load_default=0)
 
 
 class LogQuery(Schema):
@@ -75,6 +89,7 @@ class LogQuery(Schema):
 
     attempt = Digits(1, _MILLION, load_default=None)
     tail = Digits(0, _MILLION, load_default=None)
+    follow = Flag(load_default=False)
 
 
 Loaded: TypeAlias = dict[str, Any]

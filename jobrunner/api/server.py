@@ -87,7 +87,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "bind": [self._address],
             "worker_class": "jobrunner.api.gunicorn_worker.ProblemWorker",
             "workers": self._settings.api_workers,
-            "threads": self._settings.api_threads,
+            "threads": self._settings.api_threads + self._settings.max_waiting,
             "preload_app": True,  # else systemd hears READY=1 before the application is there
             "control_socket_disable": True,  # it is on by default, and fails in a hardened unit
             "timeout": 60,  # seconds without a sign of life from a worker process

@@ -43,6 +43,7 @@ def job_shape(job: Job, situation: Situation) -> dict[str, Any]:
             "self": path,
             "partials": f"{path}/partials",
             "log": f"{path}/log",
+            "events": f"{path}/events",
             "cancel": f"{path}/cancel",
         },
     }

@@ -1,5 +1,6 @@
 """`POST /jobs`, `POST /jobs/batch`: what is answered with 202 is on disk."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias
@@ -7,29 +8,37 @@ from typing import Any, Final, TypeAlias
 from flask import Blueprint, Response
 from sqlalchemy import Connection
 
-from jobrunner.api import body, idempotency, published, query, submissions
+from jobrunner.api import body, idempotency, published, query, schemas, submissions, waiting
 from jobrunner.api.context import this_api
 from jobrunner.api.idempotency import Claim
 from jobrunner.api.pointers import Flaw, invalid_fields
 from jobrunner.api.refusals import BatchTooLargeError
 from jobrunner.api.replies import job_reply, json_reply
 from jobrunner.clock import utc_now
-from jobrunner.errors import QueueFullError
+from jobrunner.errors import JobNotFoundError, QueueFullError, StoreError
 from jobrunner.lifecycle import State
 from jobrunner.store import jobs
 from jobrunner.store.engine import CHECKPOINT_BYTES_WITHOUT_DAEMON
 from jobrunner.store.jobs import NewJob
 
 routes: Final = Blueprint("submit", __name__)
+_WAIT: Final = schemas.WaitQuery()
 _Reply: TypeAlias = Callable[[Connection, Sequence[int]], Response]
 
 
 @routes.post("/jobs")
 def submit() -> Response:
-    """Submit a job."""
-    query.read()
+    """Submit a job; with `wait`, answer when it is final."""
+    wait_seconds = waiting.seconds(query.read(_WAIT)["wait"])
     asked = body.read()
-    return _answered([asked], idempotency.read(asked), _job_reply, single=True)
+    [job_id], answer = _answered([asked], idempotency.read(asked), _job_reply, single=True)
+    # It is stored: what goes wrong from here on must not look as if it were not.
+    with contextlib.suppress(StoreError, JobNotFoundError):
+        if wait_seconds:
+            waiting.until_final(job_id, wait_seconds)
+            with this_api().store.read() as connection:
+                answer = idempotency.as_replayed(answer, _job_reply(connection, [job_id]))
+    return answer
 
 
 def _job_reply(connection: Connection, ids: Sequence[int]) -> Response:
@@ -49,30 +58,33 @@ def submit_batch() -> Response:
     limit = this_api().settings.max_batch
     if len(asked) > limit:
         raise BatchTooLargeError(f"the batch has {len(asked)} jobs, max_batch is {limit}")
-    return _answered(asked, idempotency.read(asked), _ids_reply, single=False)
+    return _answered(asked, idempotency.read(asked), _ids_reply, single=False)[1]
 
 
 def _ids_reply(_: Connection, ids: Sequence[int]) -> Response:
     return json_reply({"ids": list(ids)}, HTTPStatus.ACCEPTED)
 
 
-def _answered(items: list[Any], claim: Claim | None, reply: _Reply, *, single: bool) -> Response:
-    """Store the jobs, unless the same request has stored them before; answer with `reply`."""
+def _answered(
+    items: list[Any], claim: Claim | None, reply: _Reply, *, single: bool
+) -> tuple[Sequence[int], Response]:
+    """Store the jobs, unless the same request has stored them before; return their ids and the `reply`."""
     store = this_api().store
     if claim is not None:
         # Before all checks: its task may be gone by now, or the queue full.
         with store.read() as connection:
-            if (ids := claim.replayed(connection)) is not None:
-                return idempotency.marked(reply(connection, ids))
+            if (known := claim.replayed(connection)) is not None:
+                return known, idempotency.replayed(reply(connection, known))
     new = _checked(items, single=single)
     _keep_log_small()
     with store.write(durable=True) as connection:
         # Again, under the lock: two of the same may have come at once.
-        if claim is not None and (ids := claim.replayed(connection)) is not None:
-            return idempotency.marked(reply(connection, ids))
-        answer = reply(connection, _store(connection, new, claim))
-    this_api().wake_dispatchers()
-    return answer
+        if claim is not None and (known := claim.replayed(connection)) is not None:
+            return known, idempotency.replayed(reply(connection, known))
+        ids = _store(connection, new, claim)
+        answer = reply(connection, ids)
+    this_api().ring()
+    return ids, answer
 
 
 def _checked(items: list[Any], *, single: bool) -> list[NewJob]:

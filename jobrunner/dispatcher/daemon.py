@@ -29,10 +29,9 @@ from jobrunner.errors import (
 from jobrunner.settings import Settings
 from jobrunner.store import migrations
 from jobrunner.store.engine import Store
-from jobrunner.wakeup import Bell
+from jobrunner.wakeup import DISPATCHERS, Bell
 
 PAUSE_SECONDS: Final = 0.5  #: after the store could not be used
-BELLS: Final = "dispatchers"  #: in the data directory: a bell for each dispatcher
 STATUSES: Final = ((PoolBrokenError, os.EX_SOFTWARE), (LeaseLostError, os.EX_TEMPFAIL))
 
 log = logging.getLogger("jobrunner.dispatcher")
@@ -57,7 +56,7 @@ def run(settings: Settings) -> NoReturn:
         code=catalogue.code,
         limits=limits,
         store_url=settings.url,
-        bells=settings.data / BELLS,
+        data=settings.data,
         log_level=settings.log_level,
     )
     daemon = _Daemon(settings, store, pool, limits)
@@ -92,7 +91,7 @@ class _Daemon:
         self._dispatcher = dispatcher = Dispatcher(
             self._store, self._pool, catalogue, self._settings, now=utc_now()
         )
-        self._bell = Bell(self._settings.data / BELLS, f"{dispatcher.id}.sock")
+        self._bell = Bell(self._settings.data / DISPATCHERS, f"{dispatcher.id}.sock")
         self._selector = selectors.DefaultSelector()
         for fd in (self._wakeup, self._bell.fileno(), *self._pool.bells):
             self._selector.register(fd, selectors.EVENT_READ)

@@ -28,6 +28,7 @@ from jobrunner.store import catalogue as store_catalogue
 from jobrunner.store import dispatchers, jobs, moves, throughput
 from jobrunner.store import reports as store_reports
 from jobrunner.store.engine import CHECKPOINT_BYTES, CHECKPOINT_BYTES_IDLE, Store
+from jobrunner.wakeup import WATCHERS, wake
 
 BEAT: Final = timedelta(seconds=1)  #: between heartbeats, and the longest rest: the slow look beside the bell
 
@@ -122,6 +123,8 @@ class Dispatcher:
                 # Not the step's `now`: a job may have been submitted while this waited for the write lock.
                 now=self._clock(),
             )
+        if claimed:
+            wake(self._settings.data / WATCHERS)
         if any(one.crash_retries == 0 for one in claimed):
             # At most once, even if the power fails: this commit takes the claim to the disk with it.
             with self._store.write(durable=True) as connection:

@@ -43,7 +43,7 @@ class WorkerPool:
     """`size` workers, each with a job process."""
 
     def __init__(
-        self, size: int, *, code: Code, limits: Limits, store_url: str, bells: Path, log_level: str
+        self, size: int, *, code: Code, limits: Limits, store_url: str, data: Path, log_level: str
     ) -> None:
         context = multiprocessing.get_context("forkserver")
         # What the forkserver has loaded, its children share: memory and start-up time of one.
@@ -52,7 +52,7 @@ class WorkerPool:
         self.slots: Any = context.Array(Slot, size, lock=False)
         self._queue = context.Queue(maxsize=64 * size)
         self._writer = context.Process(
-            target=writer.main, args=(self._queue, store_url, bells, log_level), name="result-writer"
+            target=writer.main, args=(self._queue, store_url, data, log_level), name="result-writer"
         )
         # A SIGTERM to the whole process group is meant for the dispatcher alone: the forkserver, which starts
         # here, and its children inherit the blocked mask; a job process takes it off.

@@ -21,7 +21,7 @@ from jobrunner.errors import StoreUnavailableError
 from jobrunner.reports import Report
 from jobrunner.store import reports as store_reports
 from jobrunner.store.engine import Store
-from jobrunner.wakeup import wake
+from jobrunner.wakeup import DISPATCHERS, WATCHERS, wake
 
 BATCH_REPORTS: Final = 500  #: in one transaction
 BATCH_EVENTS: Final = 10_000  #: in one transaction, roughly
@@ -38,10 +38,10 @@ log = logging.getLogger("jobrunner.writer")
 class Writer:
     """Reads the Queue, writes the store."""
 
-    def __init__(self, queue: "Queue[list[Report]]", store: Store, bells: Path) -> None:
+    def __init__(self, queue: "Queue[list[Report]]", store: Store, data: Path) -> None:
         self._queue = queue
         self._store = store
-        self._bells = bells
+        self._data = data
         self._stop = threading.Event()
         self._written_at = 0.0
 
@@ -102,14 +102,15 @@ class Writer:
         self._written_at = time.monotonic()
         for report in recorded.refused:
             log.warning("job %d has moved on: attempt %d is refused", report.job_id, report.attempt)
+        wake(self._data / WATCHERS)
         if recorded.requeued:
-            wake(self._bells)
+            wake(self._data / DISPATCHERS)
 
 
-def main(queue: "Queue[list[Report]]", url: str, bells: Path, level: str) -> None:
+def main(queue: "Queue[list[Report]]", url: str, data: Path, level: str) -> None:
     """Be the result writer; the target of its process."""
     logs.to_stderr("writer", level)
-    writer = Writer(queue, Store(url), bells)
+    writer = Writer(queue, Store(url), data)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(FINISH, writer.stop)
     threading.Thread(target=writer.end_with_parent, daemon=True).start()

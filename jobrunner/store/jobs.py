@@ -1,7 +1,7 @@
 """Jobs: submitting, reading, listing, deleting."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -154,6 +154,15 @@ def version(connection: Connection, job_id: int) -> tuple[int, State]:
     if found is None:
         raise JobNotFoundError(job_id)
     return found.version, State(found.state)
+
+
+def versions(connection: Connection, ids: Collection[int]) -> dict[int, int]:
+    """Return the versions of these jobs; a job that is not there is left out."""
+    found = connection.execute(_VERSIONS, {"ids": list(ids)})
+    return {row.id: row.version for row in found}
+
+
+_VERSIONS: Final = select(job.c.id, job.c.version).where(job.c.id.in_(bindparam("ids", expanding=True)))
 
 
 @dataclass(frozen=True, slots=True)

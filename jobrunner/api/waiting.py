@@ -1,0 +1,86 @@
+"""Waiting for news of a job: `Prefer: wait=N` (RFC 7240) and `?wait=N` mean the same.
+
+A wait that runs out is no error: the answer is what there is then.
+"""
+
+import re
+import select
+import socket
+import time
+from collections.abc import Callable
+from typing import Final
+
+from flask import Response, g, request
+
+from jobrunner.api.context import this_api
+from jobrunner.lifecycle import FINAL, State
+from jobrunner.store import jobs
+
+SLICE_SECONDS: Final = 10.0  #: between two looks whether the client is still there
+_WAIT: Final = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(?=$|[,;])', re.IGNORECASE)
+
+
+def seconds(asked: int | None) -> float:
+    """Return for how long the client would wait, at most `max_wait`; `asked` is what the query string says."""
+    preferred = _WAIT.search(",".join(request.headers.getlist("Prefer")))
+    if asked is None and preferred is not None:
+        asked = g.preferred_wait = int(preferred[1])
+    return min(asked or 0.0, this_api().settings.max_wait)
+
+
+def until(job_id: int, is_enough: Callable[[int, State], bool], wait_seconds: float) -> None:
+    """Return when the job's version and state are enough, time is up, or too many wait already.
+
+    Raises:
+        JobNotFoundError: there is no such job, or no more.
+    """
+    if wait_seconds <= 0:
+        return
+    api, client_is_gone = this_api(), client()
+    give_up_at = time.monotonic() + wait_seconds
+    with api.watcher.place() as is_free:
+        while is_free and not api.watcher.is_closed:
+            with api.store.read() as connection:
+                version, state = jobs.version(connection, job_id)
+            left = give_up_at - time.monotonic()
+            if is_enough(version, state) or left <= 0 or client_is_gone():
+                return
+            api.watcher.wait(job_id, version, min(left, SLICE_SECONDS))
+
+
+def until_final(job_id: int, wait_seconds: float) -> None:
+    """Return when the job is final, or as `until` does."""
+    until(job_id, lambda _, state: state in FINAL, wait_seconds)
+
+
+def until_other_than_known(job_id: int, wait_seconds: float) -> None:
+    """Return when the job has a version that the client does not know; to one who knows none, when it is final."""
+    known = request.if_none_match
+    if known:
+        until(job_id, lambda version, _: not known.contains_weak(str(version)), wait_seconds)
+    else:
+        until_final(job_id, wait_seconds)
+
+
+def client() -> Callable[[], bool]:
+    """Return a function that says whether the client of the request at hand has closed its connection."""
+    connection: socket.socket | None = request.environ.get("gunicorn.socket")
+
+    def is_gone() -> bool:
+        if connection is None:
+            return False
+        try:
+            look = select.poll()  # not select(): it takes no descriptor above 1023
+            look.register(connection, select.POLLIN)
+            return bool(look.poll(0)) and not connection.recv(1, socket.MSG_PEEK)
+        except (OSError, ValueError):  # it is closed on our side too
+            return True
+
+    return is_gone
+
+
+def with_preference(response: Response) -> Response:
+    """Return `response`, with an echo of the preference that was heard."""
+    if "preferred_wait" in g:
+        response.headers["Preference-Applied"] = f"wait={g.preferred_wait}"
+    return response
