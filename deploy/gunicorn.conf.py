@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jobrunner.api.app import create_app
 from jobrunner.api.context import Api
-from jobrunner.api.server import Logger, require_loopback
+from jobrunner.api.server import Logger, most_connections, needs_token_at
 from jobrunner.settings import load
 
 _file = os.environ.get("JOBRUNNER_CONFIG")
@@ -18,17 +18,18 @@ _settings = load({}, os.environ, Path(_file) if _file else None)
 
 def application() -> Api:
     """Return what gunicorn serves."""
-    return create_app(_settings)
+    return create_app(_settings, needs_token=_needs_token)
 
 
 wsgi_app = "__config__:application()"  # gunicorn's name for this file
 _host = f"[{_settings.host}]" if ":" in _settings.host else _settings.host
 bind = [f"{_host}:{_settings.port}"]
-require_loopback(bind[0])  # there are no tokens yet
+_needs_token = needs_token_at(bind[0], _settings)  # or ends the start: it takes a token to listen to others
 
 worker_class = "jobrunner.api.gunicorn_worker.ProblemWorker"
 workers = _settings.api_workers
-threads = _settings.api_threads  # each long poll holds one
+threads = _settings.api_threads + _settings.max_waiting  # who waits holds one
+worker_connections = most_connections(threads)
 preload_app = True  # else systemd hears READY=1 before the application is there
 control_socket_disable = True  # it is on by default, and fails in a hardened unit
 timeout = 60  # seconds without a sign of life from a worker process

@@ -70,6 +70,23 @@ class TaskNotFoundError(JobrunnerError):
         super().__init__(f"no dispatcher has published a task named {name!r}")
 
 
+class QueueNotFoundError(JobrunnerError):
+    """No job has ever been in this queue."""
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        super().__init__(f"there is no queue {name!r}; there is {', '.join(known[:20])}")
+
+
+class TooManyQueuesError(JobrunnerError):
+    """There are as many queues as may be.
+
+    Queues are few and stay; to mark jobs, give them labels.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"there are {limit} queues already: take one of them, and mark jobs by labels")
+
+
 class WrongStateError(JobrunnerError):
     """The job is in a state that does not allow this."""
 
@@ -82,6 +99,10 @@ class StaleAttemptError(JobrunnerError):
 
     def __init__(self, job_id: int, attempt: int) -> None:
         super().__init__(f"job {job_id} is not in the hands of attempt {attempt} any more")
+
+
+class TokenNameError(JobrunnerError):
+    """The name of a token is taken, unknown, or none."""
 
 
 # -- the store --------------------------------------------------------------------------------

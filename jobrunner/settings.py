@@ -17,7 +17,8 @@ from jobrunner.errors import SettingError
 from jobrunner.sizes import in_bytes
 
 _PREFIX: Final = "JOBRUNNER_"
-OTHER_VARIABLES: Final = frozenset({"JOBRUNNER_CONFIG", "JOBRUNNER_URL"})  #: read by the command line itself
+#: read by the command line itself
+OTHER_VARIABLES: Final = frozenset({"JOBRUNNER_CONFIG", "JOBRUNNER_URL", "JOBRUNNER_TOKEN"})
 _MODULE: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 

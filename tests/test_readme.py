@@ -1,6 +1,8 @@
 """The README cannot drift: what it shows is compared with the program."""
 
+import ast
 import json
+import os
 import re
 import shlex
 import socket
@@ -123,6 +125,28 @@ def test_the_session_goes_as_it_is_told(session: Session) -> None:
     assert json.loads(session.run(by_http[0])) == {"ids": [3, 4]}
     assert [job["id"] for job in json.loads(session.run(by_http[1]))["items"]] in ([4], [])
     assert [json.loads(session.run(command))["id"] for command in with_key] == [5, 5]
+
+
+def test_python_speaks_to_it_as_it_is_told(session: Session) -> None:
+    by_client, by_executor = blocks("python", under="From Python")
+    env = os.environ | {
+        "JOBRUNNER_URL": f"http://127.0.0.1:{session.port}",
+        "PYTHONPATH": str(session.directory),
+    }
+
+    def said(program: str) -> str:
+        words = [sys.executable, "-c", program.replace(":8000", f":{session.port}")]
+        done = subprocess.run(words, env=env, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    *partials, result, many = said(by_client).splitlines()
+    assert [one["number"] for one in map(ast.literal_eval, partials)] == [1, 2, 3]
+    assert result == "{'computed': 3}"
+    assert many == "[{'computed': 1}, {'computed': 2}, {'computed': 3}] [4, 3, 2]"
+    first, many = said(by_executor).splitlines()
+    assert first == "{'computed': 3}"
+    assert ast.literal_eval(many) == [{"computed": n} for n in range(1, 100)]
 
 
 def test_the_sample_of_a_settings_file_is_one(tmp_path: Path) -> None:

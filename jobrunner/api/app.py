@@ -2,21 +2,43 @@
 
 from flask import Response
 
-from jobrunner.api import events, health, history, index, jobs, problems, stats, submit, tasks, waiting
+from jobrunner.api import (
+    auth,
+    events,
+    health,
+    history,
+    index,
+    jobs,
+    many,
+    metrics,
+    problems,
+    queues,
+    stats,
+    submit,
+    tasks,
+    waiting,
+)
 from jobrunner.api.context import Api
 from jobrunner.settings import Settings
 
 
-def create_app(settings: Settings) -> Api:
+def create_app(settings: Settings, *, needs_token: bool = False) -> Api:
     """Return the API.  It opens no connection before the first request.
+
+    Args:
+        settings: all settings.
+        needs_token: every request needs a token, whatever the store says of tokens.
 
     Raises:
         StoreError: the setting `database_url` names no store that this version can use.
     """
     app = Api(settings)
-    for resource in (index, submit, jobs, history, events, tasks, stats, health):
+    for resource in (index, submit, jobs, many, history, events, tasks, queues, stats, metrics, health):
         app.register_blueprint(resource.routes)
     problems.register(app)
+    app.before_request(auth.check)
+    if needs_token:
+        app.keyring.lock()
     app.after_request(waiting.with_preference)
     app.after_request(_with_common_headers)
     return app

@@ -1,8 +1,10 @@
 """Reading a request's body as JSON, strictly: what two readers could take for two things is refused."""
 
+import itertools
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final, NoReturn
 
@@ -11,8 +13,9 @@ from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from jobrunner.api.context import this_api
-from jobrunner.api.pointers import Flaw, Path, invalid_fields
-from jobrunner.api.refusals import BodyTooLargeError, UnsupportedMediaTypeError
+from jobrunner.api.patience import TooSlowError
+from jobrunner.api.pointers import MAX_ERRORS, Flaw, Path, invalid_fields
+from jobrunner.api.refusals import BodyTooLargeError, BodyTooSlowError, UnsupportedMediaTypeError
 from jobrunner.errors import InvalidRequestError, NotJsonError
 
 MAX_DEPTH: Final = 64  #: of lists and objects inside each other
@@ -25,6 +28,7 @@ def read() -> Any:
 
     Raises:
         UnsupportedMediaTypeError: it is not sent as JSON.
+        BodyTooSlowError: its client has not sent it in time.
         BodyTooLargeError: it is larger than `max_body_bytes`.
         NotJsonError: it is not JSON.
         InvalidRequestError: it is JSON that cannot be kept, or cannot be understood in one way only.
@@ -51,6 +55,8 @@ def _bytes() -> bytes:
         data = request.get_data()
     except RequestEntityTooLarge:
         raise _too_large(limit) from None
+    except TooSlowError as error:
+        raise BodyTooSlowError(str(error)) from None
     except (ClientDisconnected, ParseException, OSError) as error:
         raise InvalidRequestError(f"the body could not be read to its end: {error}") from None
     if len(data) > limit:
@@ -70,7 +76,7 @@ def parse(data: bytes) -> Any:
     if text.count("[") + text.count("{") > MAX_DEPTH and _is_deeper(value):
         raise InvalidRequestError(_TOO_DEEP)
     if _ESCAPED_ILLS.search(text):
-        flaws = list(_ill_texts(value, ()))
+        flaws = list(itertools.islice(_ill_texts(value, ()), MAX_ERRORS))
         if flaws:
             raise invalid_fields(flaws)
     return value
@@ -96,8 +102,7 @@ def _decoded(data: bytes) -> tuple[str, Any]:
 def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(members)
     if len(made) < len(members):
-        names = [name for name, _ in members]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice, _ = Counter(name for name, _ in members).most_common(1)[0]
         raise InvalidRequestError(f"an object has two members named {json.dumps(twice):.100}")
     return made
 

@@ -6,6 +6,7 @@ from typing import cast
 from flask import Flask, current_app
 from werkzeug.routing import BaseConverter
 
+from jobrunner.api.keyring import Keyring
 from jobrunner.api.watcher import Watcher
 from jobrunner.settings import Settings
 from jobrunner.store import jobs, migrations
@@ -24,6 +25,7 @@ class Api(Flask):
         self.url_map.strict_slashes = False
         self.url_map.merge_slashes = False  # it would answer with a redirect, as a page of HTML
         self._store = Store(settings.url)
+        self.keyring = Keyring(lambda: self.store)
         self.watcher = Watcher(self._versions, settings.data / WATCHERS, places=settings.max_waiting)
         self._has_right_schema = False
 

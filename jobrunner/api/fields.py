@@ -18,7 +18,11 @@ TEN_YEARS_SECONDS: Final = 315_576_000
 _RFC_3339: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
+_PRINTABLE: Final = r"^[^\x00-\x1f\x7f-\x9f]*$"
+_SIZE_IN_WORDS: Final = "^[0-9]{1,15} *([KMGTkmgt]?i?[Bb]?|)$"
 _FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
+_MAX_ID: Final = 10**18 - 1
+_ID_RANGE: Final = re.compile(r"([1-9][0-9]{0,17})(?:(-)([1-9][0-9]{0,17})?)?")
 _LABEL_KEY: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
@@ -40,6 +44,10 @@ class _Field(fields.Field[Any]):
     def read(self, value: Any) -> Any:
         """Return what `value` means; raise ValueError, TypeError or OverflowError if it is not allowed."""
 
+    @abstractmethod
+    def json_schema(self) -> dict[str, Any]:
+        """Return what is allowed as JSON Schema 2020-12, but for null."""
+
 
 class Whole(_Field):
     """A whole number."""
@@ -54,6 +62,10 @@ class Whole(_Field):
             raise ValueError
         return value
 
+    def json_schema(self) -> dict[str, Any]:
+        """Allow the range."""
+        return {"type": "integer", "minimum": self._least, "maximum": self._most}
+
 
 class Digits(Whole):
     """A whole number in a query string."""
@@ -63,6 +75,23 @@ class Digits(Whole):
         if not re.fullmatch("[0-9]{1,20}", value):
             raise ValueError
         return super().read(int(value))
+
+
+class TrueOrFalse(_Field):
+    """Yes or no."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("true or false", **options)
+
+    def read(self, value: Any) -> bool:
+        """Take a bool alone."""
+        if type(value) is not bool:
+            raise TypeError
+        return value
+
+    def json_schema(self) -> dict[str, Any]:
+        """Allow both."""
+        return {"type": "boolean"}
 
 
 class Flag(_Field):
@@ -76,6 +105,10 @@ class Flag(_Field):
         if value not in _FLAGS:
             raise ValueError
         return _FLAGS[value]
+
+    def json_schema(self) -> dict[str, Any]:
+        """Allow the words."""
+        return {"enum": list(_FLAGS)}
 
 
 class Seconds(_Field):
@@ -96,6 +129,11 @@ class Seconds(_Field):
             raise ValueError
         return float(value)
 
+    def json_schema(self) -> dict[str, Any]:
+        """Allow the range."""
+        least = "exclusiveMinimum" if self._above_zero else "minimum"
+        return {"type": "number", least: 0, "maximum": self._most}
+
 
 class Word(_Field):
     """A short text without control characters."""
@@ -110,6 +148,10 @@ class Word(_Field):
             raise ValueError
         return value
 
+    def json_schema(self) -> dict[str, Any]:
+        """Allow the length, without control characters."""
+        return {"type": "string", "minLength": 1, "maxLength": self._most, "pattern": _PRINTABLE}
+
 
 class OneOf(_Field):
     """One of a few words."""
@@ -121,6 +163,10 @@ class OneOf(_Field):
     def read(self, value: Any) -> Any:
         """Take the enum's value."""
         return self._words(value)
+
+    def json_schema(self) -> dict[str, Any]:
+        """Allow the words."""
+        return {"enum": list(self._words)}
 
 
 class Moment(_Field):
@@ -134,6 +180,10 @@ class Moment(_Field):
         if not _RFC_3339.fullmatch(value):
             raise ValueError
         return datetime.fromisoformat(value.upper()).astimezone(UTC)
+
+    def json_schema(self) -> dict[str, Any]:
+        """Allow RFC 3339."""
+        return {"type": "string", "format": "date-time", "pattern": f"^{_RFC_3339.pattern}$"}
 
 
 class Size(_Field):
@@ -151,6 +201,11 @@ class Size(_Field):
             raise ValueError
         return count
 
+    def json_schema(self) -> dict[str, Any]:
+        """Allow bytes, or a size in words; which words are too little or too much it does not say."""
+        number = {"type": "integer", "minimum": self._least, "maximum": self._most}
+        return {"oneOf": [number, {"type": "string", "pattern": _SIZE_IN_WORDS}]}
+
 
 class JsonObject(_Field):
     """Any JSON object."""
@@ -163,6 +218,10 @@ class JsonObject(_Field):
         if type(value) is not dict:
             raise TypeError
         return value
+
+    def json_schema(self) -> dict[str, Any]:
+        """Allow every object."""
+        return {"type": "object"}
 
 
 class Labels(_Field):
@@ -181,6 +240,62 @@ class Labels(_Field):
             raise ValidationError(flaws)
         return value
 
+    def json_schema(self) -> dict[str, Any]:
+        """Allow the number, the keys and the values."""
+        return {
+            "type": "object",
+            "maxProperties": self._most,
+            "propertyNames": {"pattern": f"^{_LABEL_KEY.pattern}$"},
+            "additionalProperties": {"type": "string", "maxLength": 200, "pattern": _PRINTABLE},
+        }
+
+
+class Ids(_Field):
+    """Ids of jobs in a query string, as `3,5-9,12-`."""
+
+    def __init__(self, most: int, **options: Any) -> None:
+        super().__init__(f"at most {most} ids or ranges of ids, such as 3,5-9,12-", **options)
+        self._most = most
+
+    def read(self, value: Any) -> list[tuple[int, int]]:
+        """Return the first and the last of each range; one that has no end ends where all ids do."""
+        parts = value.split(",")
+        matches = [_ID_RANGE.fullmatch(part) for part in parts[: self._most]]
+        if len(parts) > self._most or None in matches:
+            raise ValueError
+        return [_first_and_last(match) for match in matches if match is not None]
+
+    def json_schema(self) -> dict[str, Any]:
+        """Allow the form and the number."""
+        one = _ID_RANGE.pattern
+        return {"type": "string", "pattern": f"^{one}(,{one}){{0,{self._most - 1}}}$"}
+
+
+def _first_and_last(match: re.Match[str]) -> tuple[int, int]:
+    first, dash, last = match.groups()
+    return int(first), int(last or _MAX_ID) if dash else int(first)
+
+
+class ListedIds(_Field):
+    """Ids of jobs in a body."""
+
+    def __init__(self, most: int, **options: Any) -> None:
+        super().__init__(f"a list of at most {most} ids of jobs", **options)
+        self._most = most
+
+    def read(self, value: Any) -> list[int]:
+        """Take a list of ints, each once."""
+        if type(value) is not list or len(value) > self._most:
+            raise TypeError
+        if not all(type(one) is int and 0 < one <= _MAX_ID for one in value):
+            raise ValueError
+        return sorted(set(value))
+
+    def json_schema(self) -> dict[str, Any]:
+        """Allow the ids and their number."""
+        one = {"type": "integer", "minimum": 1, "maximum": _MAX_ID}
+        return {"type": "array", "maxItems": self._most, "items": one}
+
 
 class LabelPair(_Field):
     """One label in a query string, as `key:value`."""
@@ -194,6 +309,11 @@ class LabelPair(_Field):
         if not colon or _label_flaw(key, label):
             raise ValueError
         return key, label
+
+    def json_schema(self) -> dict[str, Any]:
+        """Allow a key and a value."""
+        value = _PRINTABLE.removeprefix("^").removesuffix("*$")
+        return {"type": "string", "pattern": f"^{_LABEL_KEY.pattern}:{value}{{0,200}}$"}
 
 
 def _label_flaw(key: str, value: Any) -> str | None:

@@ -4,6 +4,8 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
+from flask import request
+
 from jobrunner.api.context import Api, this_api
 from jobrunner.api.refusals import TooManyWaitingError
 from jobrunner.api.waiting import client
@@ -33,12 +35,16 @@ def follow(
 ) -> Iterator[News]:
     """Yield what is new after the event `after`, and an empty one every BEAT_SECONDS while nothing is.
 
-    It ends after the last; when the client is gone; or when this process is about to end.
+    It ends after the last; when the client is gone; or when this process is about to end.  For a HEAD it is empty.
 
     Raises:
         JobNotFoundError: there is no such job.
         TooManyWaitingError: so many wait already that nobody else may.
     """
+    if request.method == "HEAD":  # which takes nobody's place
+        with this_api().store.read() as connection:
+            jobs.version(connection, job_id)
+        return iter(())
     wanted = {"kinds": kinds, "attempt": attempt, "limit": _CHUNK}
     news = _news(this_api(), job_id, after, wanted, client_is_gone=client())
     first = next(news)  # while a refusal can still be answered

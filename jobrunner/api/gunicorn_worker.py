@@ -1,6 +1,16 @@
-"""A gunicorn worker that answers as a problem also what is no HTTP, and so reaches no view."""
+"""A gunicorn worker that answers what is no HTTP as a problem, and on which no client can sit down.
 
+A connection holds a thread only while there is something to do for it: it waits for its first byte, and for its
+end, in the one loop that accepts all; in a thread its patience is limited (`patience`).
+"""
+
+import errno
+import selectors
+import socket
+import threading
+import time
 from collections.abc import Mapping
+from functools import cached_property, partial
 from http import HTTPStatus
 from types import FrameType
 from typing import Any, Final
@@ -8,10 +18,14 @@ from typing import Any, Final
 import msgspec
 from gunicorn.http import errors  # type: ignore[import-untyped]
 from gunicorn.util import write_nonblock  # type: ignore[import-untyped]
-from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
+from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
+
+from jobrunner.api.lingering import Lingering
+from jobrunner.api.patience import PatientSocket, TooSlowError
 
 # fmt: off
 _STATUS: Final[Mapping[type[Exception], HTTPStatus]] = {
+    TooSlowError:                     HTTPStatus.REQUEST_TIMEOUT,
     errors.LimitRequestLine:          HTTPStatus.REQUEST_URI_TOO_LONG,
     errors.LimitRequestHeaders:       HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     errors.ExpectationFailed:         HTTPStatus.EXPECTATION_FAILED,
@@ -24,10 +38,36 @@ _OUR_OWN: Final = (
     errors.InvalidResponseHeaderName,
     errors.ConfigurationProblem,
 )
+_NOBODY_CAME: Final = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED)
+_NO_MORE_FILES: Final = (errno.EMFILE, errno.ENFILE)
+
+
+class _Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
+    """A connection whose end does not hold up the loop."""
+
+    def __init__(self, worker: "ProblemWorker", client: PatientSocket, address: Any, server: Any) -> None:
+        super().__init__(worker.cfg, client, address, server)
+        self._lingering = worker.lingering
+
+    def close(self, graceful: bool = False) -> None:
+        """Close it; `graceful`: an answer is under way, and must not be lost because there is more to read."""
+        if graceful:
+            self._lingering.add(self.sock)
+        else:
+            super().close()
 
 
 class ProblemWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """gunicorn's own worker with threads, but for the page of HTML that it has for errors, and for who waits."""
+    """gunicorn's own worker with threads, but for what its clients can do to it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._slow_places = threading.Semaphore(max(1, self.cfg.threads // 4))
+
+    @cached_property
+    def lingering(self) -> Lingering:
+        """Connections that are about to be closed; there is no poller before the worker runs."""
+        return Lingering(self.poller)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop: who waits for news is answered now, and streams end."""
@@ -35,17 +75,57 @@ class ProblemWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         if self.wsgi is not None:  # else it has only begun to start
             self.wsgi.watcher.close()
 
+    def accept(self, listener: socket.socket) -> None:
+        """Accept a connection; it gets a thread when its first byte is there."""
+        try:
+            plain, address = listener.accept()
+        except OSError as error:
+            if error.errno in _NO_MORE_FILES:
+                self._close_longest_idle()
+            elif error.errno not in _NOBODY_CAME:
+                raise
+            return
+        self.nr_conns += 1
+        client = PatientSocket(plain, self._slow_places)
+        connection = _Connection(self, client, address, listener.getsockname())
+        connection.timeout = time.monotonic() + self.cfg.keepalive
+        self.pending_conns.append(connection)
+        when_readable = partial(self.on_pending_socket_readable, connection)
+        self.poller.register(client, selectors.EVENT_READ, when_readable)
+        if self.nr_conns >= self.worker_connections:
+            self._close_longest_idle()
+
+    def handle(self, conn: _Connection) -> Any:
+        """Handle a request, with new patience."""
+        conn.sock.begin()
+        return super().handle(conn)
+
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
         """Answer what `exc` says of the request; leave what is no fault of the request to gunicorn."""
         if not isinstance(exc, errors.ParseException) or isinstance(exc, _OUR_OWN):
             super().handle_error(req, client, addr, exc)
             return
         status = next(status for kind, status in _STATUS.items() if isinstance(exc, kind))
-        self.log.warning("a request was answered %d before it could be read: %s", status, ascii(str(exc)))
+        # Not what it says: that may be a line of the request, with a token in it.
+        self.log.warning("a request was answered %d before it could be read: %s", status, type(exc).__name__)
         try:
             write_nonblock(client, _answer(status, str(exc)))
         except OSError as error:
             self.log.debug("that answer could not be sent: %s", error)
+
+    def murder_pending(self) -> None:
+        """Close connections on which nothing came, and those that have lingered for long enough."""
+        super().murder_pending()
+        self.lingering.close_those_due()
+
+    def _close_longest_idle(self) -> None:
+        for idle in (self.pending_conns, self.keepalived_conns):
+            if idle:
+                connection = idle.popleft()
+                self.poller.unregister(connection.sock)
+                self.nr_conns -= 1
+                connection.close()
+                return
 
 
 def _answer(status: HTTPStatus, detail: str) -> bytes:

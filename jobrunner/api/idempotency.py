@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 from flask import Response, request
 from sqlalchemy import Connection
 
+from jobrunner.api import auth
 from jobrunner.api.refusals import IdempotencyMismatchError, InvalidIdempotencyKeyError
 from jobrunner.store import idempotency
 
@@ -21,8 +22,9 @@ _ESCAPED: Final = re.compile(r"\\(.)")
 
 
 class Claim(NamedTuple):
-    """The key of the request at hand, and the SHA-256 of what it asks for."""
+    """The key of the request at hand, whose it is, and the SHA-256 of what it asks for."""
 
+    owner: int
     key: str
     digest: str
 
@@ -32,14 +34,14 @@ class Claim(NamedTuple):
         Raises:
             IdempotencyMismatchError: it was used to ask for something else.
         """
-        kept = idempotency.find(connection, self.key)
+        kept = idempotency.find(connection, self.owner, self.key)
         if kept is not None and kept.digest != self.digest:
             raise IdempotencyMismatchError(self.key)
         return None if kept is None else kept.ids
 
     def keep(self, connection: Connection, ids: Sequence[int]) -> None:
         """Remember these jobs, in the transaction that stores them."""
-        idempotency.keep(connection, self.key, self.digest, ids)
+        idempotency.keep(connection, self.owner, self.key, self.digest, ids)
 
 
 def read(asked: Any) -> Claim | None:
@@ -56,7 +58,7 @@ def read(asked: Any) -> Claim | None:
     if not key or len(key) > MAX_CHARACTERS or not _VISIBLE.fullmatch(key):
         raise InvalidIdempotencyKeyError(f"{HEADER}: send 1 to {MAX_CHARACTERS} visible ASCII characters")
     said = json.dumps([request.path.rstrip("/"), asked], sort_keys=True)
-    return Claim(key, hashlib.sha256(said.encode()).hexdigest())
+    return Claim(auth.owner(), key, hashlib.sha256(said.encode()).hexdigest())
 
 
 def replayed(answer: Response) -> Response:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from flask import Blueprint, Response
 
 import jobrunner
-from jobrunner.api import problems, query
+from jobrunner.api import openapi, problems, query
 from jobrunner.api.context import this_api
 from jobrunner.api.refusals import PathNotFoundError
 from jobrunner.api.replies import json_reply
@@ -29,6 +29,13 @@ def show_index() -> Response:
     ]
     endpoints.sort(key=lambda one: (one["path"], one["method"]))
     return json_reply({"name": "jobrunner", "version": jobrunner.__version__, "endpoints": endpoints})
+
+
+@routes.get("/openapi.json")
+def show_openapi() -> Response:
+    """Describe all of this for programs: OpenAPI 3.1."""
+    query.read()
+    return json_reply(openapi.document(this_api()))
 
 
 @routes.get("/problems")

@@ -27,11 +27,17 @@ STATUS: Final[Mapping[type[errors.JobrunnerError], HTTPStatus]] = {
     errors.InvalidCursorError:            HTTPStatus.BAD_REQUEST,
     refusals.InvalidQueryError:           HTTPStatus.BAD_REQUEST,
     refusals.InvalidIdempotencyKeyError:  HTTPStatus.BAD_REQUEST,
+    refusals.TokenMissingError:           HTTPStatus.UNAUTHORIZED,
+    refusals.InvalidTokenError:           HTTPStatus.UNAUTHORIZED,
+    refusals.InsufficientScopeError:      HTTPStatus.FORBIDDEN,
+    refusals.ForeignSiteError:            HTTPStatus.FORBIDDEN,
     refusals.PathNotFoundError:           HTTPStatus.NOT_FOUND,
     errors.JobNotFoundError:              HTTPStatus.NOT_FOUND,
     errors.TaskNotFoundError:             HTTPStatus.NOT_FOUND,
+    errors.QueueNotFoundError:            HTTPStatus.NOT_FOUND,
     refusals.AttemptNotFoundError:        HTTPStatus.NOT_FOUND,
     refusals.MethodNotAllowedError:       HTTPStatus.METHOD_NOT_ALLOWED,
+    refusals.BodyTooSlowError:            HTTPStatus.REQUEST_TIMEOUT,
     errors.WrongStateError:               HTTPStatus.CONFLICT,
     refusals.AlreadyFinishedError:        HTTPStatus.CONFLICT,
     refusals.NotFinishedError:            HTTPStatus.CONFLICT,
@@ -43,6 +49,7 @@ STATUS: Final[Mapping[type[errors.JobrunnerError], HTTPStatus]] = {
     refusals.UnsupportedMediaTypeError:   HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.InvalidFieldsError:            HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.UnknownTaskError:              HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.TooManyQueuesError:            HTTPStatus.UNPROCESSABLE_ENTITY,
     refusals.IdempotencyMismatchError:    HTTPStatus.UNPROCESSABLE_ENTITY,
     refusals.InternalError:               HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.QueueFullError:                HTTPStatus.SERVICE_UNAVAILABLE,
@@ -58,6 +65,7 @@ STATUS: Final[Mapping[type[errors.JobrunnerError], HTTPStatus]] = {
 INTERNAL: Final[frozenset[type[errors.JobrunnerError]]] = frozenset(
     {
         errors.JobrunnerError,
+        errors.TokenNameError,
         errors.StaleAttemptError,
         errors.LeaseLostError,
         errors.TaskDefinitionError,
@@ -113,6 +121,8 @@ def _refused(error: errors.JobrunnerError) -> Response:
             members["error"] = error.error
         case refusals.NotFinishedError():
             headers["Retry-After"] = seconds_until_news(error.job, utc_now())
+        case refusals.TokenMissingError() | refusals.InvalidTokenError() | refusals.InsufficientScopeError():
+            headers["WWW-Authenticate"] = error.challenge
         case refusals.MethodNotAllowedError():
             headers["Allow"] = error.allowed
         case errors.StoreError():

@@ -7,6 +7,7 @@ import msgspec
 
 from jobrunner.errors import InvalidRequestError, JobrunnerError, TooLargeError, WrongStateError
 from jobrunner.store.jobs import Job
+from jobrunner.store.tokens import Scope
 
 
 class PathNotFoundError(JobrunnerError):
@@ -28,6 +29,49 @@ class MethodNotAllowedError(JobrunnerError):
     def __init__(self, method: str, path: str, allowed: Iterable[str]) -> None:
         self.allowed = ", ".join(sorted(allowed))
         super().__init__(f"{path[:200]} takes {self.allowed}, not {method}")
+
+
+class TokenMissingError(JobrunnerError):
+    """The request needs a token.
+
+    Send `Authorization: Bearer TOKEN`.  Whoever runs this service makes tokens: `jobrunner token create`.
+    """
+
+    challenge = 'Bearer realm="jobrunner"'
+
+    def __init__(self) -> None:
+        super().__init__("send Authorization: Bearer TOKEN")
+
+
+class InvalidTokenError(JobrunnerError):
+    """The token is not in force.
+
+    It was revoked, or was never one; or `Authorization` is not `Bearer` with one token.
+    """
+
+    challenge = 'Bearer realm="jobrunner", error="invalid_token"'
+
+    def __init__(self) -> None:
+        super().__init__("Authorization has no token that is in force")
+
+
+class InsufficientScopeError(JobrunnerError):
+    """The token is not good for this.
+
+    `read` sees everything; `submit` also submits, cancels and retries jobs; `admin` may do everything.
+    """
+
+    def __init__(self, name: str, scope: Scope, needed: Scope) -> None:
+        super().__init__(f"the token {name!r} has the scope {scope}, this takes {needed}")
+        self.challenge = f'Bearer realm="jobrunner", error="insufficient_scope", scope="{needed}"'
+
+
+class ForeignSiteError(JobrunnerError):
+    """A page of another site may not use this service.
+
+    While there are no tokens, it answers to the name `localhost` and to IP addresses alone, and to no page that
+    comes from elsewhere: else any page that is open in a browser on this machine could use it.
+    """
 
 
 class UnsupportedMediaTypeError(JobrunnerError):
@@ -68,6 +112,13 @@ class IdempotencyMismatchError(JobrunnerError):
 
 class BodyTooLargeError(TooLargeError):
     """The request's body is larger than the setting `max_body_bytes` allows."""
+
+
+class BodyTooSlowError(JobrunnerError):
+    """The request's body came too slowly.
+
+    It may rest for some seconds, and for less while many others are as slow.
+    """
 
 
 class ParamsTooLargeError(TooLargeError):

@@ -1,5 +1,7 @@
 """What requests may say: one marshmallow schema for each body and each query string."""
 
+import itertools
+from collections.abc import Iterator
 from typing import Any, Final, TypeAlias
 
 from marshmallow import Schema, ValidationError, fields
@@ -8,21 +10,25 @@ from jobrunner.api.fields import (
     TEN_YEARS_SECONDS,
     Digits,
     Flag,
+    Ids,
     JsonObject,
     LabelPair,
     Labels,
+    ListedIds,
     Moment,
     OneOf,
     Seconds,
     Size,
+    TrueOrFalse,
     Whole,
     Word,
 )
-from jobrunner.api.pointers import Flaw
+from jobrunner.api.pointers import MAX_ERRORS, Flaw
 from jobrunner.lifecycle import State
 
 _MILLION: Final = 1_000_000
 _MAX_SEQ: Final = 2**63 - 1  # the largest that the store can hold
+_SLICE: Final = 500  # items that are looked at before those with flaws are enough
 SEQ_DIGITS: Final = 18  #: of the largest seq that anybody may name
 MAX_PAGE: Final = 1000  #: items in one answer
 
@@ -49,6 +55,18 @@ class Cancellation(Schema):
     grace_seconds = Seconds(3600)
 
 
+class QueueChange(Schema):
+    """The body of `PATCH /queues/{name}`."""
+
+    paused = TrueOrFalse(required=True)
+
+
+class ManyCancellation(Schema):
+    """The body of `POST /jobs/cancel`."""
+
+    ids = ListedIds(10_000, required=True)
+
+
 class NoQuery(Schema):
     """No query string."""
 
@@ -69,6 +87,14 @@ class WaitQuery(Schema):
     """For how long to wait."""
 
     wait = Digits(0, _MILLION, load_default=None)
+
+
+class FinishedQuery(WaitQuery):
+    """Which jobs to look at, whether they are final."""
+
+    label = LabelPair(required=True)
+    ids = Ids(MAX_PAGE, load_default=((1, _MAX_SEQ),))
+    limit = Digits(1, MAX_PAGE, load_default=MAX_PAGE)
 
 
 class PartialsQuery(WaitQuery):
@@ -96,23 +122,37 @@ Loaded: TypeAlias = dict[str, Any]
 
 
 def load(schema: Schema, items: list[Any]) -> tuple[list[Loaded], list[Flaw]]:
-    """Return what each of `items` says, or else what is wrong with them; a path starts with the index."""
-    try:
-        return schema.load(items, many=True), []
-    except ValidationError as error:
-        return [], [
-            flaw for index, told in error.messages_dict.items() for flaw in _flaws(schema, items, index, told)
-        ]
+    """Return what each of `items` says, or else the first things wrong with them; a path starts with the index."""
+    loaded: list[Loaded] = []
+    flaws: list[Flaw] = []
+    for start in range(0, len(items), _SLICE):
+        some = [_short(schema, item) for item in items[start : start + _SLICE]]
+        try:
+            loaded += schema.load(some, many=True)
+        except ValidationError as error:
+            told = error.messages_dict.items()
+            found = (flaw for at, messages in told for flaw in _flaws(schema, some, at, messages))
+            flaws += (Flaw((start + int(at), *path), detail) for (at, *path), detail in found)
+        if len(flaws) >= MAX_ERRORS:
+            break
+    return ([], flaws) if flaws else (loaded, [])
 
 
-def _flaws(schema: Schema, items: list[Any], index: Any, told: dict[str, Any]) -> list[Flaw]:
+def _short(schema: Schema, item: Any) -> Any:
+    """Return `item` with no more unknown members than are reported: a body has room for a million of them."""
+    if not isinstance(item, dict) or len(item) <= len(schema.fields) + MAX_ERRORS:
+        return item
+    strange = itertools.islice((name for name in item if name not in schema.fields), MAX_ERRORS)
+    return {name: item[name] for name in (*(item.keys() & schema.fields.keys()), *strange)}
+
+
+def _flaws(schema: Schema, items: list[Any], index: Any, told: dict[str, Any]) -> Iterator[Flaw]:
     if not isinstance(items[index], dict):
-        return [Flaw((index,), "must be an object")]
-    return [
-        Flaw((index, name, *path), detail if name in schema.fields else unknown(schema))
-        for name, messages in told.items()
-        for path, detail in _flat(messages)
-    ]
+        yield Flaw((index,), "must be an object")
+        return
+    for name, messages in told.items():
+        for path, detail in _flat(messages):
+            yield Flaw((index, name, *path), detail if name in schema.fields else unknown(schema))
 
 
 def _flat(messages: Any) -> list[tuple[tuple[str | int, ...], str]]:

@@ -7,7 +7,7 @@ from functools import cached_property
 from sqlalchemy import Connection
 
 from jobrunner.lifecycle import State
-from jobrunner.store import catalogue, dispatchers
+from jobrunner.store import catalogue, dispatchers, queues
 from jobrunner.store.dispatchers import Dispatcher
 from jobrunner.store.jobs import Job
 
@@ -31,6 +31,10 @@ class Situation:
             return frozenset()
         return frozenset(catalogue.names(self._connection))
 
+    @cached_property
+    def _paused(self) -> Collection[str]:
+        return queues.paused(self._connection)
+
     def reason(self, job: Job) -> str | None:
         """Return why `job` stands where it stands; None if its state says it all."""
         if job.cancel_grace_seconds is not None:
@@ -39,4 +43,6 @@ class Situation:
             return None
         if job.due_at is not None and job.due_at > self.now:
             return "backing off" if job.attempt else "scheduled"
+        if job.queue in self._paused:
+            return "queue paused"
         return "waiting for a worker" if job.task in self._served else "no dispatcher"

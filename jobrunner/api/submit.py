@@ -15,13 +15,14 @@ from jobrunner.api.pointers import Flaw, invalid_fields
 from jobrunner.api.refusals import BatchTooLargeError
 from jobrunner.api.replies import job_reply, json_reply
 from jobrunner.clock import utc_now
-from jobrunner.errors import JobNotFoundError, QueueFullError, StoreError
+from jobrunner.errors import JobNotFoundError, QueueFullError, StoreError, TooManyQueuesError
 from jobrunner.lifecycle import State
-from jobrunner.store import jobs
+from jobrunner.store import jobs, queues
 from jobrunner.store.engine import CHECKPOINT_BYTES_WITHOUT_DAEMON
 from jobrunner.store.jobs import NewJob
 
 routes: Final = Blueprint("submit", __name__)
+MAX_QUEUES: Final = 1000  #: a counter for each is kept, and read
 _WAIT: Final = schemas.WaitQuery()
 _Reply: TypeAlias = Callable[[Connection, Sequence[int]], Response]
 
@@ -96,6 +97,7 @@ def _checked(items: list[Any], *, single: bool) -> list[NewJob]:
 
 def _store(connection: Connection, new: Sequence[NewJob], claim: Claim | None) -> Sequence[int]:
     require_room(connection, len(new))
+    _require_few_queues(connection, {one.queue for one in new})
     ids = jobs.submit(connection, new, now=utc_now())
     if claim is not None:
         claim.keep(connection, ids)
@@ -107,6 +109,11 @@ def require_room(connection: Connection, wanted: int) -> None:
     queued, limit = jobs.counts(connection)[State.QUEUED], this_api().settings.max_queued
     if queued + wanted > limit:
         raise QueueFullError(queued, limit)
+
+
+def _require_few_queues(connection: Connection, wanted: set[str]) -> None:
+    if len(wanted | queues.names(connection)) > MAX_QUEUES:
+        raise TooManyQueuesError(MAX_QUEUES)
 
 
 def _keep_log_small() -> None:

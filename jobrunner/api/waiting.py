@@ -8,15 +8,17 @@ import select
 import socket
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 from flask import Response, g, request
 
 from jobrunner.api.context import this_api
+from jobrunner.api.watcher import ANY_JOB
 from jobrunner.lifecycle import FINAL, State
 from jobrunner.store import jobs
 
 SLICE_SECONDS: Final = 10.0  #: between two looks whether the client is still there
+_Found = TypeVar("_Found")
 _WAIT: Final = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(?=$|[,;])', re.IGNORECASE)
 
 
@@ -46,6 +48,20 @@ def until(job_id: int, is_enough: Callable[[int, State], bool], wait_seconds: fl
             if is_enough(version, state) or left <= 0 or client_is_gone():
                 return
             api.watcher.wait(job_id, version, min(left, SLICE_SECONDS))
+
+
+def until_some(look: Callable[[], list[_Found]], wait_seconds: float) -> list[_Found]:
+    """Return what `look` finds, as soon as it finds anything; it looks after each commit that may matter."""
+    api, client_is_gone = this_api(), client()
+    give_up_at = time.monotonic() + wait_seconds
+    with api.watcher.place() as is_free:
+        while True:
+            rings = api.watcher.rings
+            found = look()
+            left = give_up_at - time.monotonic()
+            if found or not is_free or api.watcher.is_closed or left <= 0 or client_is_gone():
+                return found
+            api.watcher.wait(ANY_JOB, rings, min(left, SLICE_SECONDS))
 
 
 def until_final(job_id: int, wait_seconds: float) -> None:

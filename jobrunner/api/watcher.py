@@ -20,6 +20,8 @@ from jobrunner.wakeup import SUFFIX, Bell
 LOOK_SECONDS: Final = 0.25  #: between two looks that no bell asked for
 IDLE_SECONDS: Final = 5.0  #: without anybody who waits, until the thread ends
 
+ANY_JOB: Final = 0  #: no job has this id; its version is how often the bell has rung
+
 _log = logging.getLogger(__name__)
 
 
@@ -51,8 +53,14 @@ class Watcher:
         self._lock = threading.Lock()
         self._waiters: dict[int, set[_Waiter]] = {}
         self._thread: threading.Thread | None = None
+        self.rings = 0  #: looks that a bell asked for, or that came without being asked for
         self._poke = -1
         self.is_closed = False  #: nobody waits any more, for the process is about to end
+
+    @property
+    def waiting(self) -> int:
+        """How many have a place."""
+        return self._taken
 
     @contextlib.contextmanager
     def place(self) -> Iterator[bool]:
@@ -85,6 +93,8 @@ class Watcher:
         for waiters in tuple(self._waiters.values()):
             for waiter in tuple(waiters):
                 waiter.news.set()
+        if self._poke >= 0:
+            os.eventfd_write(self._poke, 1)
 
     def _start(self) -> None:
         """Have a thread look, now; under the lock."""
@@ -105,9 +115,11 @@ class Watcher:
             if bell is not None:
                 stack.callback(bell.close)
                 selector.register(bell, selectors.EVENT_READ)
+            self.rings += 1  # what was committed before the bell hung rang no bell
             idle_since = time.monotonic()
             while True:
-                selector.select(LOOK_SECONDS if self._waiters else IDLE_SECONDS)
+                ready = selector.select(LOOK_SECONDS if self._waiters else IDLE_SECONDS)
+                self.rings += not all(key.fileobj == self._poke for key, _ in ready) or not ready
                 with contextlib.suppress(BlockingIOError):
                     os.eventfd_read(self._poke)
                 if bell is not None:
@@ -115,7 +127,7 @@ class Watcher:
                 if self._waiters:
                     self._look()
                     idle_since = time.monotonic()
-                elif time.monotonic() - idle_since >= IDLE_SECONDS and self._is_over():
+                elif self._is_over(time.monotonic() - idle_since):
                     return
 
     def _hang_bell(self) -> Bell | None:
@@ -128,8 +140,9 @@ class Watcher:
     def _look(self) -> None:
         with self._lock:
             ids = list(self._waiters)
+        wanted = [job_id for job_id in ids if job_id != ANY_JOB]
         try:
-            versions = self._versions(ids)
+            versions = {ANY_JOB: self.rings, **(self._versions(wanted) if wanted else {})}
         except StoreError as error:
             _log.debug("%s", error)  # whoever waits will ask the store again, and be told
             return
@@ -139,9 +152,9 @@ class Watcher:
                     if versions.get(job_id) != waiter.version:
                         waiter.news.set()
 
-    def _is_over(self) -> bool:
+    def _is_over(self, idle_seconds: float) -> bool:
         with self._lock:
-            if self._waiters:
+            if self._waiters or (idle_seconds < IDLE_SECONDS and not self.is_closed):
                 return False
             self._thread = None
             return True

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from jobrunner.cli import words
 from jobrunner.cli.display import Display
-from jobrunner.client import Job
+from jobrunner.client import JobData
 from jobrunner.client.following import News
 
 _LONGEST_RESULT: Final = 2000  #: characters; `jobrunner show --json` has the rest
@@ -55,7 +55,7 @@ class Bars(Display):
             state=words.standing(job),
         )
 
-    def _done(self, job: Job) -> str:
+    def _done(self, job: JobData) -> str:
         return words.percent(job)
 
 
@@ -72,7 +72,7 @@ class Bar(Bars):
             for line in words.outcome(news.job, _LONGEST_RESULT):
                 self._print(line)
 
-    def _done(self, job: Job) -> str:
+    def _done(self, job: JobData) -> str:
         return words.progress(job)
 
     def _print(self, line: str) -> None:

@@ -14,13 +14,13 @@ from typing import Final
 
 import click
 
+from jobrunner.answers import Slot
 from jobrunner.cli import children, ports, words
 from jobrunner.cli.display import Display, ManyLines
 from jobrunner.cli.firstline import first_curl_line
 from jobrunner.cli.teaching import Command
 from jobrunner.cli.verdicts import Example, Verdict, can_train, examples
-from jobrunner.client import Client, ClientError, Job
-from jobrunner.client.answers import Slot
+from jobrunner.client import Client, ClientError, JobData
 from jobrunner.client.client import DEFAULT_URL
 from jobrunner.client.following import Follower, follow
 from jobrunner.errors import JobrunnerError
@@ -96,8 +96,8 @@ def _run(client: Client) -> bool:
     """Run the examples and print what came of them; return whether all is right."""
     if not can_train():
         click.echo("examples.train_digits needs scikit-learn: pip install 'jobrunner[examples]'")
-    submitted = {client.submit(one.task, one.params)["id"]: one for one in examples()}
-    jobs: dict[int, Job] = {}
+    submitted = {client.submit(one.task, **one.params).id: one for one in examples()}
+    jobs: dict[int, JobData] = {}
     with _display() as display:
         for news in follow(*(Follower(client, job_id) for job_id in submitted)):
             display.show(news)
@@ -109,7 +109,7 @@ def _run(client: Client) -> bool:
     return all(said.right for _, said in verdicts)
 
 
-def _judged(example: Example, job: Job) -> Verdict:
+def _judged(example: Example, job: JobData) -> Verdict:
     if job["state"] != "succeeded":
         return Verdict(right=False, how=" ".join([words.state(job), *words.outcome(job)]))
     return example.judge(job["result"])

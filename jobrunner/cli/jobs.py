@@ -10,7 +10,7 @@ from jobrunner.cli import parameters, words
 from jobrunner.cli.options import json_option, url_option
 from jobrunner.cli.teaching import Command
 from jobrunner.cli.watching import STATUSES_HELP, watch
-from jobrunner.client import Client, Job
+from jobrunner.client import Client, JobData
 from jobrunner.lifecycle import State
 
 _LONGEST_CELL: Final = 50  #: characters of a result in a list
@@ -18,7 +18,7 @@ _LONGEST_CELL: Final = 50  #: characters of a result in a list
 _id: Final = click.argument("job_id", metavar="ID", type=click.IntRange(min=1))
 
 
-def _print(job: Job, *, as_json: bool) -> None:
+def _print(job: JobData, *, as_json: bool) -> None:
     click.echo(json.dumps(job, indent=2) if as_json else words.state(job))
 
 
@@ -37,7 +37,7 @@ def show(*, job_id: int, follow: bool, as_json: bool, url: str) -> None:
     with Client(url) as client:
         if follow:
             sys.exit(watch(client, job_id, as_json=as_json))
-        job = client.job(job_id)
+        job = client.job(job_id).data
     _print(job, as_json=as_json)
     if not as_json:
         for line in words.description(job):
@@ -76,7 +76,8 @@ def list_(
     """
     with Client(url) as client:
         wanted = parameters.labels(labels)
-        jobs = list(client.jobs(states=states, task=task, queue=queue, labels=wanted, limit=limit))
+        found = client.jobs(state=states, task=task, queue=queue, labels=wanted, limit=limit)
+        jobs = [job.data for job in found]
     if as_json:
         click.echo(json.dumps(jobs, indent=2))
         return
@@ -85,7 +86,7 @@ def list_(
         click.echo(line)
 
 
-def _row(job: Job) -> tuple[str, ...]:
+def _row(job: JobData) -> tuple[str, ...]:
     ran = "" if job["ran_seconds"] is None else f"{job['ran_seconds']:.3g} s"
     came_of_it = next(words.outcome(job, _LONGEST_CELL), words.progress(job))
     submitted = words.moment(job["created_at"])
@@ -105,7 +106,7 @@ def log(*, job_id: int, tail: int | None, attempt: int | None, url: str) -> None
     $ jobrunner log 42 --tail 20
     """
     with Client(url) as client:
-        click.echo(client.log(job_id, tail=tail, attempt=attempt), nl=False)
+        click.echo(client.job(job_id).log(tail=tail, attempt=attempt), nl=False)
 
 
 @click.command(cls=Command)
@@ -120,7 +121,7 @@ def cancel(*, job_id: int, grace: float | None, as_json: bool, url: str) -> None
     $ jobrunner cancel 42 --grace 0
     """
     with Client(url) as client:
-        _print(client.cancel(job_id, grace_seconds=grace), as_json=as_json)
+        _print(client.job(job_id).cancel(grace_seconds=grace).data, as_json=as_json)
 
 
 @click.command(cls=Command)
@@ -133,4 +134,4 @@ def retry(*, job_id: int, as_json: bool, url: str) -> None:
     $ jobrunner retry 42
     """
     with Client(url) as client:
-        _print(client.retry(job_id), as_json=as_json)
+        _print(client.job(job_id).retry().data, as_json=as_json)

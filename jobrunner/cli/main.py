@@ -35,6 +35,7 @@ _COMMANDS: Final = {
     "tasks": _Entry("tasks:tasks", "List the tasks, or show how to call one."),
     "api": _Entry("api:api", "Run the API alone."),
     "dispatcher": _Entry("dispatcher:dispatcher", "Run the dispatcher alone."),
+    "token": _Entry("token:token", "Say who may use the API."),
     "db": _Entry("db:db", "Look after the store's schema."),
 }
 

@@ -1,6 +1,7 @@
 """`jobrunner serve`: API and dispatcher, kept alive together."""
 
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -12,16 +13,17 @@ from typing import Any, Final
 
 import click
 
+from jobrunner.answers import Check
 from jobrunner.cli import ports
 from jobrunner.cli.firstline import first_curl_line
 from jobrunner.cli.options import settings, settings_options
 from jobrunner.cli.supervisor import Part, Supervisor
 from jobrunner.cli.teaching import Command
 from jobrunner.client import Client, ClientError
-from jobrunner.client.answers import Check
 from jobrunner.clock import utc_now
+from jobrunner.errors import StoreError
 from jobrunner.settings import Settings
-from jobrunner.store import migrations
+from jobrunner.store import catalogue, dispatchers, migrations, tokens
 from jobrunner.store.engine import Store
 
 _SPARE_SECONDS: Final = 15.0  #: beyond the longest drain, before what still runs is killed
@@ -52,7 +54,7 @@ def serve(config: Path | None, **flags: Any) -> None:
     began = utc_now()
     supervisor = Supervisor(
         _parts(chosen),
-        missing=lambda: _missing(client, began),
+        missing=lambda: _missing(client, store, began),
         announce=lambda: _announce(client, store, chosen),
         say=_say,
         stop_seconds=chosen.drain_seconds + chosen.grace_seconds + _SPARE_SECONDS,
@@ -90,12 +92,14 @@ def environment(chosen: Settings, environ: Mapping[str, str] = os.environ) -> di
     return {**environ, **ours, "JOBRUNNER_CONFIG": os.devnull}  # read here, once
 
 
-def _missing(client: Client, began: datetime) -> str:
+def _missing(client: Client, store: Store, began: datetime) -> str:
     """Return what is not ready yet; a dispatcher that was killed before counts as alive for a while."""
     try:
         failed = [f"{one['name']}: {one['detail']}" for one in _failed(client) if one["name"] != _TASKS]
-        starts = [datetime.fromisoformat(one["started_at"]) for one in client.stats()["dispatchers"]]
-    except ClientError as error:
+        # From the store, for which nobody needs a token.
+        with store.read() as connection:
+            starts = [one.started_at for one in dispatchers.alive(connection)]
+    except (ClientError, StoreError) as error:
         return str(error)
     return "; ".join(failed) or ("" if any(at >= began for at in starts) else "dispatcher: it is starting")
 
@@ -114,13 +118,16 @@ def _announce(client: Client, store: Store, chosen: Settings) -> None:
     try:
         # A module that cannot be imported keeps no other from being served.
         lines += [f"  NOT SERVED: {check['detail']}" for check in _failed(client)]
-        lines.append(f"try:  {_first_line(client)}")
-    except ClientError as error:
+        lines.append(f"try:  {_first_line(client, store)}")
+    except (ClientError, StoreError) as error:
         lines.append(f"  but now: {error}")
     client.close()  # a connection that is kept open would hold up the API's stop
     click.echo("\n".join(lines))
 
 
-def _first_line(client: Client) -> str:
-    callable_as_it_is = [task["name"] for task in client.tasks() if not task["params"].get("required")]
-    return first_curl_line(client.url, callable_as_it_is)
+def _first_line(client: Client, store: Store) -> str:
+    with store.read() as connection:
+        tasks = [json.loads(description) for description in catalogue.descriptions(connection)]
+        needs_token = tokens.ever_made(connection)
+    callable_as_it_is = [task["name"] for task in tasks if not task["params"].get("required")]
+    return first_curl_line(client.url, callable_as_it_is, needs_token=needs_token)

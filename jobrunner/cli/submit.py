@@ -73,7 +73,7 @@ def submit(
     if labels:
         options["labels"] = parameters.labels(labels)
     with Client(url) as client:
-        job = client.submit(task, parameters.parsed(arguments), **options)
+        job = client.with_options(**options).submit(task, **parameters.parsed(arguments)).data
         if follow:
             sys.exit(watch(client, job["id"], as_json=as_json))
         if as_json:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from jobrunner.client import Job, Partial
+from jobrunner.client import JobData, PartialData
 from jobrunner.lifecycle import FINAL
 
 
@@ -17,12 +17,12 @@ def value(given: Any, most: int | None = None) -> str:
     return f"{text[: max(0, most - 1)]}…"
 
 
-def state(job: Job) -> str:
+def state(job: JobData) -> str:
     """Say which job it is, where it stands and why."""
     return f"job {job['id']} {standing(job)}"
 
 
-def standing(job: Job) -> str:
+def standing(job: JobData) -> str:
     """Say where the job stands and why."""
     if job["state"] in FINAL:
         ran = "" if job["ran_seconds"] is None else f" after {job['ran_seconds']:.3g} s"
@@ -32,12 +32,12 @@ def standing(job: Job) -> str:
     return f"{job['state']}{attempt}{why}"
 
 
-def partial(one: Partial, most: int | None = None) -> str:
+def partial(one: PartialData, most: int | None = None) -> str:
     """Show one partial result."""
     return f"partial: {value(one['value'], most)}"
 
 
-def progress(job: Job) -> str:
+def progress(job: JobData) -> str:
     """Say how far the job has come; an empty text if it has not said so itself."""
     said = job["progress"]
     if said is None:
@@ -47,7 +47,7 @@ def progress(job: Job) -> str:
     return f"{number(said['done'])}{total}{message}"
 
 
-def percent(job: Job) -> str:
+def percent(job: JobData) -> str:
     """Say how far the job has come as `7%`; an empty text if it has not said of how much."""
     said = job["progress"]
     if said is None or not said["total"]:
@@ -60,7 +60,7 @@ def number(given: float) -> str:
     return f"{int(given):,}" if given == int(given) and abs(given) < 1e12 else f"{given:,.6g}"
 
 
-def outcome(job: Job, most: int | None = None) -> Iterator[str]:
+def outcome(job: JobData, most: int | None = None) -> Iterator[str]:
     """Show the result, or what went wrong; nothing if the job is not final."""
     if job["state"] == "succeeded":
         yield f"result: {value(job['result'], most)}"
@@ -90,7 +90,7 @@ def moment(text: str) -> str:
     return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
-def description(job: Job) -> Iterator[str]:
+def description(job: JobData) -> Iterator[str]:
     """Show what the job was given and what came of it."""
     facts = {
         "task": job["task"],

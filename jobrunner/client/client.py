@@ -1,57 +1,77 @@
 """The API's resources as methods."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPMethod
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, Unpack
+from typing import Any, Final, Self, Unpack
 from urllib.parse import quote
 
-from jobrunner.client.answers import (
+from jobrunner.answers import (
     Check,
-    Job,
+    Finished,
+    FinishedList,
+    Ids,
     JobPage,
-    Partials,
+    Queue,
+    QueueList,
     Readiness,
     Stats,
     SubmitOptions,
     Task,
     TaskList,
 )
-from jobrunner.client.errors import BadAnswerError, ProblemError
-from jobrunner.client.transport import Query, Transport
+from jobrunner.answers import (
+    Job as JobData,
+)
+from jobrunner.client.calls import Calls, checked, given, pairs
+from jobrunner.client.errors import ProblemError
+from jobrunner.client.job import Job
+from jobrunner.client.messages import Query
+from jobrunner.client.transport import Transport
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 _MOST_PER_PAGE: Final = 1000  # the API's own limit
 
-_Shape = TypeVar("_Shape")
-
 
 class Client:
-    """Talks to one API over one connection.  Not to be shared by threads or processes.
+    """Talks to one API.  Many threads may share it; it keeps connections open between requests.
 
     Every method raises `ProblemError` for what the API refuses, `UnreachableError` if it does not answer,
-    and `BadAnswerError` if what answers is not jobrunner.
+    and `BadAnswerError` if what answers is not jobrunner.  What is safe to repeat is repeated: asking, submitting
+    (with an idempotency key of its own) and cancelling.
     """
 
     def __init__(
-        self, url: str = DEFAULT_URL, *, timeout_seconds: float = 30.0, patience_seconds: float = 30.0
+        self,
+        url: str | None = None,
+        token: str | None = None,
+        *,
+        timeout_seconds: float = 30.0,
+        patience_seconds: float = 30.0,
     ) -> None:
         """Connect to nothing yet.
 
         Args:
-            url: the API's address.
+            url: the API's address, such as `http://127.0.0.1:8000` or `unix:/run/jobrunner.sock`.  None takes
+                JOBRUNNER_URL, else the address that `jobrunner serve` has by default.
+            token: sent with every request.  None takes JOBRUNNER_TOKEN, if there is one.
             timeout_seconds: for connecting, and for each answer.
-            patience_seconds: how long to ask again when the API says "try again later".
+            patience_seconds: how long to ask again when the API says "try again later", or when it is away
+                after it has answered before.
 
         Raises:
-            SettingError: `url` is not an address.
+            SettingError: `url` is not an address, or `token` is none.
         """
-        self._transport = Transport(url, timeout_seconds, patience_seconds)
+        found = os.environ.get("JOBRUNNER_URL", DEFAULT_URL) if url is None else url
+        token = os.environ.get("JOBRUNNER_TOKEN") if token is None else token
+        self._calls = Calls(Transport(found, token or None, timeout_seconds, patience_seconds))
+        self._options: SubmitOptions = {}
 
     @property
     def url(self) -> str:
         """The API's address, without a slash at its end."""
-        return self._transport.url
+        return self._calls.transport.url
 
     def __enter__(self) -> Self:
         return self
@@ -62,97 +82,125 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; a later request opens it again."""
-        self._transport.close()
+        """Close the connections that nobody uses; a later request opens another."""
+        self._calls.transport.close()
 
-    def submit(
-        self, task: str, params: Mapping[str, Any] | None = None, **options: Unpack[SubmitOptions]
-    ) -> Job:
-        """Submit a job; return it as it was stored."""
-        return self._post("/jobs", {"task": task, "params": dict(params or {}), **options})
+    # -- submitting ------------------------------------------------------------------------------------
+
+    def with_options(self, **options: Unpack[SubmitOptions]) -> "Client":
+        """Return a client whose submissions say this too; it shares this one's connections.
+
+        Options stand apart from parameters, for a task may have a parameter of any name.  What is given here
+        goes before what was given to the client that this is called on; labels add up.
+        """
+        made = object.__new__(type(self))
+        made._calls = self._calls
+        made._options = {**self._options, **options}
+        if "labels" in self._options and "labels" in options:
+            made._options["labels"] = self._options["labels"] | options["labels"]
+        return made
+
+    def submit(self, task: str, /, **params: Any) -> Job:
+        """Submit a job: once this returns, it is stored."""
+        data = self._calls.submit("/jobs", self._submission(task, params), JobData)
+        return Job(self._calls, data["id"], data)
+
+    def submit_many(self, task: str, many: Iterable[Mapping[str, Any]], /) -> list[Job]:
+        """Submit a job for each of these parameters, all or none, in one request."""
+        body = [self._submission(task, params) for params in many]
+        if not body:
+            return []
+        return [Job(self._calls, one) for one in self._calls.submit("/jobs/batch", body, Ids)["ids"]]
+
+    def _submission(self, task: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        return {"task": task, "params": dict(params), **self._options}
+
+    # -- jobs ------------------------------------------------------------------------------------------
 
     def job(self, job_id: int) -> Job:
-        """Return the job as it stands."""
-        return self._get(f"/jobs/{job_id}", Job)
+        """Return a handle on a job; nothing is asked before it is used."""
+        return Job(self._calls, job_id)
 
     def jobs(
         self,
         *,
-        states: Sequence[str] = (),
+        state: str | Sequence[str] = (),
         task: str | None = None,
         queue: str | None = None,
         labels: Mapping[str, str] | None = None,
-        limit: int = 50,
+        limit: int | None = None,
     ) -> Iterator[Job]:
-        """Yield at most `limit` jobs, newest first; asks for a page when it is needed."""
-        query = [*_given(task=task, queue=queue), *(("state", state) for state in states)]
-        query += [("label", f"{key}:{value}") for key, value in (labels or {}).items()]
+        """Yield jobs, newest first, at most `limit`; asks for a page when it is needed."""
+        states = [state] if isinstance(state, str) else state
+        query = [*given(task=task, queue=queue), *(("state", one) for one in states), *pairs(labels)]
         after: Query = ()
-        while limit > 0:
-            page = self._get("/jobs", JobPage, [*query, ("limit", min(limit, _MOST_PER_PAGE)), *after])
-            yield from page["items"]
+        left = float("inf") if limit is None else limit
+        while left > 0:
+            size = int(min(left, _MOST_PER_PAGE))
+            page = self._calls.get("/jobs", JobPage, [*query, ("limit", size), *after])
+            yield from (Job(self._calls, one["id"], one, is_whole=False) for one in page["items"])
             if page["next"] is None:
                 return
-            limit -= len(page["items"])
+            left -= len(page["items"])
             after = [("after", page["next"])]
 
-    def partials(self, job_id: int, after: int = 0, limit: int = 1000) -> Partials:
-        """Return at most `limit` partial results with a `seq` greater than `after`."""
-        return self._get(f"/jobs/{job_id}/partials", Partials, _given(after=after, limit=limit))
+    def finished(
+        self,
+        labels: Mapping[str, str],
+        ids: Iterable[tuple[int, int | None]],
+        *,
+        wait_seconds: int = 0,
+    ) -> list[Finished]:
+        """Return final jobs with this one label, in short; wait until there is one.
 
-    def log(self, job_id: int, *, tail: int | None = None, attempt: int | None = None) -> str:
-        """Return what the job printed in its last attempt, or in `attempt`; of that the last `tail` lines."""
-        query = _given(tail=tail, attempt=attempt)
-        answer = self._transport.call(HTTPMethod.GET, f"/jobs/{job_id}/log", query)
-        return answer.body.decode(errors="replace")
-
-    def cancel(self, job_id: int, *, grace_seconds: float | None = None) -> Job:
-        """Ask for the job's end; return it as it stands: cancelled, or running and about to be stopped.
-
-        From SIGTERM to SIGKILL it gets `grace_seconds`; None leaves that to the server.
+        Args:
+            labels: of one label.
+            ids: ranges to look at, both ends included; None stands for no end.
+            wait_seconds: at most.
         """
-        return self._post(f"/jobs/{job_id}/cancel", dict(_given(grace_seconds=grace_seconds)))
+        ranges = ",".join(str(first) if first == last else f"{first}-{last or ''}" for first, last in ids)
+        query = [*pairs(labels), ("ids", ranges)]
+        return self._calls.get("/jobs/finished", FinishedList, query, wait_seconds=wait_seconds)["items"]
 
-    def retry(self, job_id: int) -> Job:
-        """Queue a failed or cancelled job again."""
-        return self._post(f"/jobs/{job_id}/retry", {})
+    def cancel_queued(self, ids: Sequence[int]) -> list[int]:
+        """Cancel those of these jobs that are queued, and return their ids; what runs is left alone."""
+        return self._calls.change("/jobs/cancel", {"ids": ids}, Ids, is_repeatable=True)["ids"]
+
+    # -- the rest --------------------------------------------------------------------------------------
 
     def tasks(self) -> list[Task]:
         """Return every task that can be submitted."""
-        return self._get("/tasks", TaskList)["items"]
+        return self._calls.get("/tasks", TaskList)["items"]
 
     def task(self, name: str) -> Task:
         """Return one task."""
-        return self._get(f"/tasks/{quote(name, safe='')}", Task)
+        return self._calls.get(f"/tasks/{quote(name, safe='')}", Task)
+
+    def queues(self) -> list[Queue]:
+        """Return every queue that jobs are in, or that is paused."""
+        return self._calls.get("/queues", QueueList)["items"]
+
+    def pause(self, queue: str) -> Queue:
+        """Start no more jobs of this queue; those that run go on."""
+        return self._pause(queue, paused=True)
+
+    def resume(self, queue: str) -> Queue:
+        """Start jobs of this queue again."""
+        return self._pause(queue, paused=False)
+
+    def _pause(self, queue: str, *, paused: bool) -> Queue:
+        path, body = f"/queues/{quote(queue, safe='')}", {"paused": paused}
+        return self._calls.change(path, body, Queue, method=HTTPMethod.PATCH, is_repeatable=True)
 
     def stats(self) -> Stats:
         """Return counts, rates, and what each worker does."""
-        return self._get("/stats", Stats)
+        return self._calls.get("/stats", Stats)
 
     def checks(self) -> list[Check]:
         """Return what the service needs, each with whether it has it."""
         try:
-            return self._get("/readyz", Readiness)["checks"]
+            return self._calls.get("/readyz", Readiness)["checks"]
         except ProblemError as problem:
             if "checks" not in problem.members:
                 raise
-            return _checked(problem.members, Readiness)["checks"]
-
-    def _get(self, path: str, shape: type[_Shape], query: Query = ()) -> _Shape:
-        return _checked(self._transport.call(HTTPMethod.GET, path, query).json(), shape)
-
-    def _post(self, path: str, body: Mapping[str, Any]) -> Job:
-        return _checked(self._transport.call(HTTPMethod.POST, path, body=body).json(), Job)
-
-
-def _given(**named: Any) -> list[tuple[str, Any]]:
-    return [(name, value) for name, value in named.items() if value is not None]
-
-
-def _checked(value: Any, shape: type[_Shape]) -> _Shape:
-    """Return `value` as the TypedDict that it is said to be; only its keys are looked at."""
-    required: frozenset[str] = shape.__required_keys__  # type: ignore[attr-defined]
-    missing = required - value.keys() if isinstance(value, dict) else required
-    if missing:
-        raise BadAnswerError(f"the answer lacks {', '.join(sorted(missing))}: is it jobrunner's?")
-    return value  # type: ignore[no-any-return]
+            return checked(problem.members, Readiness)["checks"]

@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
-from jobrunner.client.answers import Job, Partial
+from jobrunner.answers import Job as JobData
+from jobrunner.answers import Partial as PartialData
 from jobrunner.client.client import Client
 from jobrunner.client.errors import UnreachableError
 from jobrunner.lifecycle import FINAL
@@ -23,8 +24,8 @@ class News(NamedTuple):
         is_last: nothing more will come, unless somebody asks for a retry.
     """
 
-    job: Job
-    partials: list[Partial]
+    job: JobData
+    partials: list[PartialData]
     is_last: bool
 
 
@@ -32,20 +33,19 @@ class Follower:
     """Looks at one job; each of its partial results is found once."""
 
     def __init__(self, client: Client, job_id: int) -> None:
-        self._client = client
-        self._job_id = job_id
+        self._job = client.job(job_id)
         self._seen: tuple[int, str | None] | None = None
         self._seen_partials = 0
         self._after = 0
 
     def look(self) -> News | None:
         """Return what is new, at most 1000 partial results at a time; None if nothing is."""
-        job = self._client.job(self._job_id)  # first: what a final job has yielded is all there
+        job = self._job.refresh().data  # first: what a final job has yielded is all there
         seen = (job["version"], job["reason"])
         behind = job["partials"] > self._seen_partials
         if seen == self._seen and not behind:
             return None
-        partials = self._client.partials(self._job_id, self._after, _PAGE)["items"] if behind else []
+        partials = self._job.partials_so_far(self._after, _PAGE)["items"] if behind else []
         if partials:
             self._after = partials[-1]["seq"]
             self._seen_partials += len(partials)

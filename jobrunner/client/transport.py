@@ -1,162 +1,176 @@
-"""One HTTP connection, kept open: JSON goes out, JSON or a typed error comes back."""
+"""Requests over HTTP: JSON goes out; JSON, lines or a typed error come back.
+
+What is safe to send twice is sent again: when a kept connection turns out to be closed, when the API says
+"try again later", and while an API that has answered before is away, for it may be about to be started again.
+"""
 
 import http.client
-import json
-import select
 import time
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from http import HTTPMethod, HTTPStatus
-from typing import Any, NamedTuple
-from urllib.parse import SplitResult, urlencode, urlsplit
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from typing import Final, TypeVar
+from urllib.parse import urlencode
 
+from jobrunner.client.address import parsed
+from jobrunner.client.connections import Connections
 from jobrunner.client.errors import BadAnswerError, ProblemError, UnreachableError
+from jobrunner.client.messages import Answer, Request
 from jobrunner.errors import SettingError
 
-Query = Sequence[tuple[str, str | int]]
+_LATER: Final = (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS)
+_FIRST_REST_SECONDS: Final = 0.05
+_LONGEST_REST_SECONDS: Final = 1.0
+_CHUNK: Final = 1 << 16  # bytes
 
-
-class Answer(NamedTuple):
-    """What the server said."""
-
-    status: int
-    headers: http.client.HTTPMessage
-    body: bytes
-
-    def json(self) -> Any:
-        """Return the body's value.
-
-        Raises:
-            BadAnswerError: it is not JSON.
-        """
-        try:
-            return json.loads(self.body)
-        except ValueError:
-            raise BadAnswerError(f"the answer is not JSON: {self.body[:60]!r}; is it jobrunner's?") from None
+_Got = TypeVar("_Got")
 
 
 class Transport:
-    """Requests to one address.  Not to be shared by threads."""
+    """Requests to one address, from any thread."""
 
-    def __init__(self, url: str, timeout_seconds: float, patience_seconds: float) -> None:
-        parts = _split(url)
-        self.url = parts.geturl()
-        self._base = parts.path
+    def __init__(self, url: str, token: str | None, timeout_seconds: float, patience_seconds: float) -> None:
+        address = parsed(url)
+        self.url = address.url
+        self._base = address.base
+        self._connections = Connections(address, timeout_seconds)
         self._timeout_seconds = timeout_seconds
         self._patience_seconds = patience_seconds
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._connection = kind(parts.hostname or "", parts.port, timeout=timeout_seconds)
+        self._authorization = {} if token is None else {"Authorization": f"Bearer {_checked(token)}"}
+        self._has_answered = False
 
     def close(self) -> None:
-        """Close the connection; the next request opens another."""
-        self._connection.close()
+        """Close the connections that nobody uses; the next request opens another."""
+        self._connections.close()
 
-    def call(self, method: HTTPMethod, path: str, query: Query = (), body: Any = None) -> Answer:
+    def call(self, request: Request) -> Answer:
         """Send a request and return its answer.
-
-        A GET that meets a 503 with `Retry-After` is sent again, as long as patience lasts.
 
         Raises:
             ProblemError: the API answered with a problem.
             UnreachableError: there was no answer.
             BadAnswerError: the answer is not HTTP.
         """
-        give_up_at = time.monotonic() + self._patience_seconds
-        target = f"{self._base}{path}" + (f"?{urlencode(query)}" if query else "")
+        return self._patiently(request, self._exchange)
+
+    def lines(self, request: Request) -> Iterator[bytes]:
+        """Yield the lines of an answer as they come, without their ends.
+
+        Raises:
+            ProblemError: the API answered with a problem.
+            UnreachableError: it did not answer, or it fell silent in the middle.
+            BadAnswerError: the answer is not HTTP.
+        """
+        connection, response = self._patiently(request, self._opened)
+        rest = b""
+        try:
+            while chunk := self._translated(request, lambda: response.read1(_CHUNK)):
+                *whole, rest = (rest + chunk).split(b"\n")
+                yield from whole
+        finally:
+            connection.close()
+
+    # -- again -------------------------------------------------------------------------------------
+
+    def _patiently(self, request: Request, send: Callable[[Request, float], _Got]) -> _Got:
+        start = time.monotonic()
+        end = start + request.within_seconds
+        give_up_at = min(start + self._patience_seconds, end)
+        rest_seconds = 0.0
         while True:
-            answer = self._exchange(method, target, body)
-            if answer.status < HTTPStatus.BAD_REQUEST:
-                return answer
-            rest_seconds = _retry_after_seconds(answer) if method is HTTPMethod.GET else None
-            if rest_seconds is None or time.monotonic() + rest_seconds >= give_up_at:
-                raise _problem(answer)
+            left = end - time.monotonic()
+            try:
+                return send(request, max(0.001, min(left, self._timeout_seconds + request.wait_seconds)))
+            except ProblemError as refused:
+                if refused.status not in _LATER or refused.retry_after_seconds is None:
+                    raise
+                rest_seconds = refused.retry_after_seconds
+                if not request.may_be_repeated or time.monotonic() + rest_seconds >= give_up_at:
+                    raise
+            except UnreachableError:
+                rest_seconds = min(max(_FIRST_REST_SECONDS, 2 * rest_seconds), _LONGEST_REST_SECONDS)
+                is_away = request.may_be_repeated and self._has_answered
+                if not is_away or time.monotonic() + rest_seconds >= give_up_at:
+                    raise
             time.sleep(rest_seconds)
 
-    def _exchange(self, method: HTTPMethod, target: str, body: Any) -> Answer:
-        kept_open = self._still_open()
+    # -- once --------------------------------------------------------------------------------------
+
+    def _exchange(self, request: Request, timeout_seconds: float) -> Answer:
+        connection, response = self._opened(request, timeout_seconds)
         try:
-            try:
-                return self._send(method, target, body)
-            except ConnectionError:
-                # The server may have closed a connection that was kept open in the very moment of sending.
-                # To send anything but a GET again could do it twice.
-                if method is not HTTPMethod.GET or not kept_open:
-                    raise
-                self._connection.close()
-                return self._send(method, target, body)
+            body = self._translated(request, response.read)
+        except BaseException:
+            connection.close()
+            raise
+        self._connections.put_back(connection)
+        return Answer(response.status, response.headers, body)
+
+    def _opened(
+        self, request: Request, timeout_seconds: float
+    ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        """Send the request; return the connection, and an answer that is no problem and is not read yet."""
+        connection = self._connections.take()
+        try:
+            response = self._translated(request, lambda: self._begun(connection, request, timeout_seconds))
+            self._has_answered = True
+            if response.status < HTTPStatus.BAD_REQUEST:
+                return connection, response
+            body = self._translated(request, response.read)
+        except BaseException:
+            connection.close()
+            raise
+        self._connections.put_back(connection)
+        raise Answer(response.status, response.headers, body).problem()
+
+    def _begun(
+        self, connection: http.client.HTTPConnection, request: Request, timeout_seconds: float
+    ) -> http.client.HTTPResponse:
+        target = f"{self._base}{request.path}" + (f"?{urlencode(request.query)}" if request.query else "")
+        connection.timeout = timeout_seconds
+        was_open = connection.sock is not None
+        if was_open:
+            connection.sock.settimeout(timeout_seconds)
+        payload, headers = request.payload(), self._authorization | request.headers()
+        try:
+            connection.request(request.method, target, payload, headers)
+            return connection.getresponse()
+        except ConnectionError:
+            # The server may have closed a connection that was kept open in the very moment of sending.
+            if not was_open or not request.may_be_repeated:
+                raise
+            connection.close()
+            connection.request(request.method, target, payload, headers)
+            return connection.getresponse()
+
+    def _translated(self, request: Request, step: Callable[[], _Got]) -> _Got:
+        try:
+            return step()
         except OSError as error:
-            self._connection.close()
-            raise UnreachableError(self._described(error, method)) from error
+            raise UnreachableError(self._described(error, request)) from error
+        except http.client.IncompleteRead as error:
+            raise UnreachableError(f"{self.url} closed the connection in the middle of an answer") from error
         except http.client.HTTPException as error:
-            self._connection.close()
             raise BadAnswerError(f"{self.url} does not speak HTTP: {error!r}") from error
 
-    def _send(self, method: HTTPMethod, target: str, body: Any) -> Answer:
-        headers = {"Accept": "application/json, application/problem+json, text/plain"}
-        payload = None
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-            payload = json.dumps(body, allow_nan=False).encode()
-        self._connection.request(method, target, payload, headers)
-        response = self._connection.getresponse()
-        return Answer(response.status, response.headers, response.read())
-
-    def _still_open(self) -> bool:
-        """Close a connection that the server has closed; return whether one is open."""
-        if self._connection.sock is None:
-            return False
-        # Between two answers a server has nothing to say: what can be read is the end of the stream.
-        readable, _, _ = select.select([self._connection.sock], [], [], 0)
-        if readable:
-            self._connection.close()
-        return not readable
-
-    def _described(self, error: OSError, method: HTTPMethod) -> str:
-        if isinstance(error, ConnectionRefusedError):
+    def _described(self, error: OSError, request: Request) -> str:
+        if isinstance(error, ConnectionRefusedError | FileNotFoundError):
             return (
                 f"nothing answers at {self.url}: start it with `jobrunner serve`, "
                 "or name another address with --url or JOBRUNNER_URL"
             )
         if isinstance(error, TimeoutError):
-            return f"{self.url} did not answer within {self._timeout_seconds:g} s"
-        if isinstance(error, ConnectionError) and method is not HTTPMethod.GET:
+            seconds = min(request.within_seconds, self._timeout_seconds + request.wait_seconds)
+            return f"{self.url} did not answer within {seconds:g} s"
+        if isinstance(error, ConnectionError) and not request.may_be_repeated:
             return (
                 f"{self.url} closed the connection before it answered: whether it did what was asked is open"
             )
         return f"{self.url} cannot be reached: {error}"
 
 
-def _split(url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url if "://" in url else f"http://{url}")
-        valid = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:  # a port that is no number, a bracket that is not closed
-        valid = False
-    if not valid or parts.query or parts.fragment:
-        allowed = "the API's address, such as http://127.0.0.1:8000"
-        raise SettingError("url", "--url or JOBRUNNER_URL", url, allowed)
-    return parts._replace(path=parts.path.rstrip("/"))
-
-
-def _problem(answer: Answer) -> ProblemError:
-    if answer.headers.get_content_type() == "application/problem+json":
-        problem = answer.json()
-        if isinstance(problem, dict):
-            return ProblemError(answer.status, problem)
-    said = answer.body[:200].decode(errors="replace").strip()
-    return ProblemError(answer.status, {"detail": f"HTTP status {answer.status}: {said}"})
-
-
-def _retry_after_seconds(answer: Answer) -> float | None:
-    """Return for how long a 503 asks to wait: its header is a number of seconds, or a date."""
-    header = answer.headers.get("Retry-After")
-    if answer.status != HTTPStatus.SERVICE_UNAVAILABLE or header is None:
-        return None
-    if header.strip().isdecimal():
-        return float(header)
-    try:
-        moment = parsedate_to_datetime(header)
-    except ValueError:
-        return None
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+def _checked(token: str) -> str:
+    """Return a token that can stand in a header; the message of the error does not tell it."""
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        allowed = "a token as `jobrunner token create` has shown it"
+        raise SettingError("token", "--token or JOBRUNNER_TOKEN", "...", allowed)
+    return token

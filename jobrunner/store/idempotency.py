@@ -1,4 +1,7 @@
-"""Idempotency keys: what a client sends again gives back the jobs that it made the first time."""
+"""Idempotency keys: what a client sends again gives back the jobs that it made the first time.
+
+A key belongs to the token that it came with (0: to nobody): for others the same key is another one.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,15 +19,15 @@ class Kept:
     ids: range
 
 
-def find(connection: Connection, key: str) -> Kept | None:
-    """Return what was submitted under this key; None if nothing was, or if its first job is removed."""
+def find(connection: Connection, owner: int, key: str) -> Kept | None:
+    """Return what was submitted under this key of `owner`; None if nothing was, or if its first job is removed."""
     table = idempotency_key.c
-    query = select(table.digest, table.job_id, table.jobs).where(table.key == key)
+    query = select(table.digest, table.job_id, table.jobs).where(table.owner == owner, table.key == key)
     row = connection.execute(query).first()
     return None if row is None else Kept(row.digest, range(row.job_id, row.job_id + row.jobs))
 
 
-def keep(connection: Connection, key: str, digest: str, ids: Sequence[int]) -> None:
+def keep(connection: Connection, owner: int, key: str, digest: str, ids: Sequence[int]) -> None:
     """Remember what was submitted, in the transaction that submits it; `ids` follow each other."""
-    row = {"key": key, "digest": digest, "job_id": ids[0], "jobs": len(ids)}
+    row = {"owner": owner, "key": key, "digest": digest, "job_id": ids[0], "jobs": len(ids)}
     connection.execute(insert(idempotency_key), [row])

@@ -166,6 +166,60 @@ _VERSIONS: Final = select(job.c.id, job.c.version).where(job.c.id.in_(bindparam(
 
 
 @dataclass(frozen=True, slots=True)
+class Finished:
+    """A final job, in short.  `result` and `error` are JSON texts."""
+
+    id: int
+    state: State
+    attempt: int
+    result: str | None
+    error: str | None
+    is_cut: bool  #: the result is left out, for it has more than LISTED_RESULT_CHARACTERS
+
+
+def finished(
+    connection: Connection, labelled: tuple[str, str], ids: Sequence[tuple[int, int]], limit: int
+) -> list[Finished]:
+    """Return at most `limit` final jobs with this label whose id is in one of these ranges, both ends included."""
+    found: list[int] = []
+    key, value = labelled
+    for first, last in ids:
+        wanted = {"first": first, "last": last, "key": key, "value": value, "most": limit - len(found)}
+        found += connection.execute(_FINISHED_IDS, wanted).scalars()
+        if len(found) >= limit:
+            break
+    if not found:
+        return []
+    rows = connection.execute(_FINISHED, {"ids": found})
+    return [
+        Finished(row.id, State(row.state), row.attempt, row.result, row.error, is_cut=bool(row.is_cut))
+        for row in rows
+    ]
+
+
+# All that the first needs is in indexes: it is asked again and again while somebody waits.
+_FINISHED_IDS: Final = (
+    select(job.c.id)
+    .where(
+        job.c.state.in_(sorted(FINAL)),
+        job.c.id.between(bindparam("first"), bindparam("last")),
+        exists().where(
+            label.c.job_id == job.c.id, label.c.key == bindparam("key"), label.c.value == bindparam("value")
+        ),
+    )
+    .limit(bindparam("most"))
+)
+_FINISHED: Final = select(
+    job.c.id,
+    job.c.state,
+    job.c.attempt,
+    job.c.error,
+    case((func.length(job.c.result) <= LISTED_RESULT_CHARACTERS, job.c.result)).label("result"),
+    func.coalesce(func.length(job.c.result) > LISTED_RESULT_CHARACTERS, 0).label("is_cut"),
+).where(job.c.id.in_(bindparam("ids", expanding=True)))
+
+
+@dataclass(frozen=True, slots=True)
 class Filter:
     """Which jobs a list shows; what is empty or None does not narrow it."""
 
@@ -213,7 +267,8 @@ def remove(connection: Connection, job_id: int) -> None:
 
 def counts(connection: Connection) -> dict[State, int]:
     """Return how many jobs are in each state."""
-    return {State(row.state): row.jobs for row in connection.execute(select(tally))}
+    query = select(tally.c.state, func.sum(tally.c.jobs).label("jobs")).group_by(tally.c.state)
+    return dict.fromkeys(State, 0) | {State(row.state): row.jobs for row in connection.execute(query)}
 
 
 def oldest_queued_at(connection: Connection) -> datetime | None:

@@ -21,7 +21,7 @@ from jobrunner.errors import WrongStateError
 from jobrunner.lifecycle import MOVES, Event, State, target
 from jobrunner.reports import EventKind
 from jobrunner.store import jobs
-from jobrunner.store.tables import attempt, dispatcher, event, job
+from jobrunner.store.tables import attempt, dispatcher, event, job, paused_queue
 
 
 class Claimed(NamedTuple):
@@ -42,6 +42,7 @@ _READY: Final = (
     .where(
         job.c.ready_rank.is_not(None), job.c.task.in_(bindparam("tasks", expanding=True)).is_(True)
     )  # IS: not by the task's index
+    .where(job.c.queue.not_in(select(paused_queue.c.name)))
     # A dispatcher that was given up for dead claims nothing, even before it knows.
     .where(exists().where(dispatcher.c.id == bindparam("holder"), dispatcher.c.ended_at.is_(None)))
     .order_by(job.c.ready_rank, job.c.id)
@@ -126,6 +127,35 @@ def cancel(connection: Connection, job_id: int, *, grace_seconds: float, now: da
         _write(connection, found, data, now, state=State.RUNNING, cancel_grace_seconds=grace_seconds)
         return State.RUNNING
     return _move(connection, found, Event.CANCEL, now, finished_at=now, due_at=None, error=None)
+
+
+def cancel_queued(connection: Connection, ids: Collection[int], *, now: datetime) -> list[int]:
+    """Cancel those of these jobs that are queued, and leave the others as they are; return the ids of the former."""
+    move = MOVES[Event.CANCEL]
+    rows = connection.execute(_OF_THESE, {"ids": list(ids), "states": list(move.sources)}).all()
+    if rows:
+        data = jobs.state_data(move.target)
+        connection.execute(_CANCEL, [{"job_id": row.id, "now": now} for row in rows])
+        connection.execute(
+            insert(event), [_event(row.id, row.version + 1, row.attempt, now, data) for row in rows]
+        )
+    return [row.id for row in rows]
+
+
+_OF_THESE: Final = select(job.c.id, job.c.version, job.c.attempt).where(
+    job.c.id.in_(bindparam("ids", expanding=True)), job.c.state.in_(bindparam("states", expanding=True))
+)
+_CANCEL: Final = (
+    update(job)
+    .where(job.c.id == bindparam("job_id"))  # queued, for the write lock is ours since it was read
+    .values(
+        state=MOVES[Event.CANCEL].target,
+        version=job.c.version + 1,
+        finished_at=bindparam("now"),
+        due_at=None,
+        error=None,
+    )
+)
 
 
 def requeue(connection: Connection, job_id: int, *, now: datetime) -> State:

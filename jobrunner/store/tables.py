@@ -114,7 +114,15 @@ job = Table(
 _READY = text("ready_rank IS NOT NULL")
 _LATER = text("due_at IS NOT NULL")  # which only queued jobs may have
 _RUNNING = text("dispatcher_id IS NOT NULL")  # which only running jobs have
-Index("ix_job_ready", job.c.ready_rank, job.c.id, job.c.task, sqlite_where=_READY, postgresql_where=_READY)
+Index(
+    "ix_job_ready",
+    job.c.ready_rank,
+    job.c.id,
+    job.c.task,
+    job.c.queue,
+    sqlite_where=_READY,
+    postgresql_where=_READY,
+)
 Index("ix_job_later", job.c.due_at, sqlite_where=_LATER, postgresql_where=_LATER)
 Index("ix_job_running", job.c.dispatcher_id, sqlite_where=_RUNNING, postgresql_where=_RUNNING)
 Index("ix_job_state", job.c.state, job.c.id)
@@ -139,12 +147,29 @@ Index("ix_label_key_value_job_id", label.c.key, label.c.value, label.c.job_id)
 idempotency_key = Table(
     "idempotency_key",
     metadata,
-    Column("key", String(255), primary_key=True),
+    Column("owner", _Id, nullable=False),  # the token that it came with; 0: no token was needed
+    Column("key", String(255), nullable=False),
     Column("digest", String(64), nullable=False),  # SHA-256 of what was asked with it
     Column("job_id", _Id, ForeignKey("job.id", ondelete="CASCADE"), nullable=False),  # the first of `jobs`
     Column("jobs", Integer, nullable=False),  # how many, with ids that follow each other
+    PrimaryKeyConstraint("owner", "key"),
     Index("ix_idempotency_key_job_id", "job_id"),
 )
+
+token = Table(
+    "token",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("name", String(100), nullable=False),
+    Column("scope", String(6), nullable=False),
+    Column("digest", String(64), nullable=False, unique=True),  # SHA-256 of the token, which is kept nowhere
+    Column("created_at", Moment, nullable=False),
+    Column("revoked_at", Moment),
+    CheckConstraint("scope IN ('read', 'submit', 'admin')", name="scope"),
+    sqlite_autoincrement=True,
+)
+_IN_FORCE = text("revoked_at IS NULL")
+Index("ix_token_name", token.c.name, unique=True, sqlite_where=_IN_FORCE, postgresql_where=_IN_FORCE)
 
 event = Table(
     "event",
@@ -222,10 +247,20 @@ throughput = Table(
     sqlite_with_rowid=False,
 )
 
-tally = Table(  # kept by triggers (see the first migration): a count of a million rows must not cost a scan
+tally = Table(  # kept by triggers (see the migrations): a count of a million rows must not cost a scan
     "tally",
     metadata,
-    Column("state", String(10), primary_key=True),
+    Column("queue", String(100), nullable=False),
+    Column("state", String(10), nullable=False),
     Column("jobs", BigInteger, nullable=False),
+    PrimaryKeyConstraint("queue", "state"),
     _one_of("state", State),
+    sqlite_with_rowid=False,
+)
+
+paused_queue = Table(
+    "paused_queue",
+    metadata,
+    Column("name", String(100), primary_key=True),
+    Column("since", Moment, nullable=False),
 )

@@ -78,6 +78,11 @@ def task(function: Any = None, /, **options: Any) -> Any:
     return _register(function, **options)
 
 
+def of(function: Any) -> Task | None:
+    """Return the task that was made of this function; None if none was."""
+    return next((made for made in REGISTRY.values() if made.function is function), None)
+
+
 def _register(function: Any, *, name: str | None = None, **options: Any) -> Any:
     if not inspect.isfunction(function):
         raise TaskDefinitionError(f"@task takes a function, not {function!r}")

@@ -110,3 +110,16 @@ def test_without_a_dispatcher_no_task_is_known(world: World) -> None:
     world.publish([])
     told = problem(world.client.post("/jobs", json={"task": "demo.nothing"}), 422, "unknown-task")
     assert "is a dispatcher running?" in told["detail"]
+
+
+def test_of_very_many_values_the_first_flaws_are_told(world: World) -> None:
+    for sizes, said in (
+        (["x", *range(30_000)], "#/params/sizes/0: must be of type integer"),
+        ([*range(30_000), "x"], "#/params: has something wrong in it, beyond its first 20000 values"),
+    ):
+        body = {"task": "demo.paint", "params": {"sizes": sizes, "colour": "red"}}
+        told = problem(world.client.post("/jobs", json=body), 422, "invalid-fields")
+        assert told["detail"] == said
+    body = {"task": "demo.train", "params": {"epochs": 0, "more": [*range(30_000)], "dataset": "d"}}
+    told = problem(world.client.post("/jobs", json=body), 422, "invalid-fields")
+    assert set(pointers(told)) == {"#/params/epochs", "#/params/more"}

@@ -10,7 +10,7 @@ from jobrunner.api import problems
 from jobrunner.api.app import create_app
 from jobrunner.errors import JobrunnerError, LeaseLostError, StoreError
 from jobrunner.settings import Settings
-from tests.api.world import World, problem
+from tests.api.world import World, made_in, problem
 
 
 def kinds_of(kind: type[JobrunnerError]) -> set[type[JobrunnerError]]:
@@ -131,9 +131,10 @@ def test_a_fault_of_our_own_is_500_with_an_id_that_the_log_knows(
     def fail() -> Any:
         raise error
 
-    app = create_app(Settings(data=tmp_path))
-    app.add_url_rule("/fail", view_func=fail)
-    answer = app.test_client().get("/fail")
+    world = made_in(tmp_path)
+    world.app.add_url_rule("/fail", view_func=fail)
+    answer = world.client.get("/fail")
+    world.close()
     told = problem(answer, 500, "internal")
     assert "secret" not in answer.text
     assert "Traceback" not in answer.text

@@ -89,6 +89,7 @@ class World:
         self.client = self.app.test_client()
 
     def close(self) -> None:
+        self.app.watcher.close()
         self.store.close()
         self.app.store.close()
 

@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from jobrunner import Executor
+from jobrunner.client import Client
 from jobrunner.kernel import children
 
 WORKERS = 2
@@ -134,6 +136,23 @@ def pick_up(server: Server, number: int) -> list[float]:
     return sorted(found)
 
 
+def there_and_back(server: Server, number: int) -> dict[str, list[float]]:
+    """Milliseconds of `submit(...).result()` of a no-op by client and executor, and of a bare GET beside them."""
+    with Client(f"http://127.0.0.1:{server.port}") as client, Executor(client.url) as executor:
+        ways = {
+            "a bare GET /livez": lambda: server.ask("GET", "/livez"),
+            "client": lambda: client.submit("bench.nothing").result(),
+            "executor": lambda: executor.submit("bench.nothing").result(),
+        }
+        found: dict[str, list[float]] = {way: [] for way in ways}
+        for _ in range(number):
+            for way, go in ways.items():
+                start = time.perf_counter()
+                go()
+                found[way].append((time.perf_counter() - start) * 1000)
+    return {way: sorted(taken) for way, taken in found.items()}
+
+
 def partial_results(server: Server, number: int) -> float:
     """Partial results a second from one generator, from start to finish; every one is checked."""
     job = server.ask("POST", "/jobs", {"task": "bench.count", "params": {"n": number}})
@@ -203,6 +222,8 @@ def main() -> None:
             print(
                 f"idle pick-up, POST answered to task running: p50 {found[100]:.2f} ms, p90 {found[180]:.2f} ms"
             )
+            for way, taken in there_and_back(server, 200).items():
+                print(f"no-op there and back, {way}: p50 {taken[100]:.2f} ms, p90 {taken[180]:.2f} ms")
             rates = [no_op_jobs(server, given.jobs) for _ in range(given.runs)]
             pool = [bare_pool(given.jobs) for _ in range(given.runs)]
             ratio = statistics.median(rates) / statistics.median(pool)

@@ -13,8 +13,9 @@ from alembic import command
 
 from jobrunner.errors import SchemaVersionError
 from jobrunner.lifecycle import State
-from jobrunner.store import jobs, migrations
+from jobrunner.store import idempotency, jobs, migrations
 from jobrunner.store.engine import Store
+from jobrunner.store.idempotency import Kept
 from jobrunner.store.tables import metadata
 from tests.store import processes as work
 from tests.store.books import START, audit, new, url_of
@@ -190,6 +191,28 @@ def test_a_store_of_the_first_schema_is_upgraded_with_all_that_is_in_it(empty: P
     assert works(old)
     assert schema(empty) == schema(path)
     old.close()
+
+
+def test_idempotency_keys_from_before_there_were_tokens_are_kept_and_those_of_tokens_do_not_go_back(
+    empty: Path,
+) -> None:
+    empty.parent.mkdir()
+    store = Store(url_of(empty))
+    command.upgrade(migrations.config(store), "0002")
+    with store.write(durable=True) as connection:
+        (job_id,) = jobs.submit(connection, [new()], now=START)
+        connection.exec_driver_sql("INSERT INTO idempotency_key VALUES ('k', 'd', 1, 1)")
+    command.upgrade(migrations.config(store), "0003")
+    with store.write(durable=True) as connection:
+        assert idempotency.find(connection, 0, "k") == Kept("d", range(job_id, job_id + 1))
+        idempotency.keep(connection, 1, "k", "e", [job_id])
+    command.downgrade(migrations.config(store), "0002")
+    with store.read() as connection:
+        rows = connection.exec_driver_sql("SELECT key, digest, job_id, jobs FROM idempotency_key").all()
+    assert rows == [("k", "d", job_id, 1)]
+    migrations.upgrade(store)
+    assert works(store)
+    store.close()
 
 
 # -- with one more migration than there is today ---------------------------------------------------

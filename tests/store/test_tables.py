@@ -51,7 +51,7 @@ def one_of_each(books: Books) -> Books:
             "INSERT INTO label (job_id, key, value) VALUES (2, 'who', 'you')",
             "UNIQUE constraint failed: label",
         ),
-        ("INSERT INTO tally VALUES ('asleep', 0)", "ck_tally_state"),
+        ("INSERT INTO tally VALUES ('default', 'asleep', 0)", "ck_tally_state"),
         ("DELETE FROM dispatcher", "FOREIGN KEY"),
     ],
 )

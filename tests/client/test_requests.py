@@ -1,8 +1,8 @@
 """The client against a real HTTP server: connections, answers, problems, patience."""
 
+import os
 import socket
-import subprocess
-import sys
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -30,23 +30,47 @@ class Asked(NamedTuple):
 
 _NO_PARTIALS = {"items": [], "next_after": 3, "complete": False}
 _TASK = {"name": "a/b c", "doc": "", "params": {}, "options": {}}
+_QUEUE = {"name": "a/b", "paused": True, "paused_since": None, "jobs": {}}
 _OPTIONS = {"priority": 2, "timeout": 0.5, "labels": {"k": "v"}}
 ASKED = [
     Asked(lambda c: c.submit("a.b"), job(), "POST", "/jobs", {"task": "a.b", "params": {}}),
     Asked(
-        lambda c: c.submit("a.b", {"n": 1}, priority=2, timeout=0.5, labels={"k": "v"}),
+        lambda c: c.with_options(priority=2, timeout=0.5, labels={"k": "v"}).submit("a.b", n=1),
         job(),
         "POST",
         "/jobs",
         {"task": "a.b", "params": {"n": 1}, **_OPTIONS},
     ),
-    Asked(lambda c: c.job(7), job(), "GET", "/jobs/7"),
-    Asked(lambda c: c.partials(7, 3, 10), _NO_PARTIALS, "GET", "/jobs/7/partials?after=3&limit=10"),
-    Asked(lambda c: c.log(7), "", "GET", "/jobs/7/log"),
-    Asked(lambda c: c.log(7, tail=5, attempt=2), "", "GET", "/jobs/7/log?tail=5&attempt=2"),
-    Asked(lambda c: c.cancel(7), job(), "POST", "/jobs/7/cancel", {}),
-    Asked(lambda c: c.cancel(7, grace_seconds=0), job(), "POST", "/jobs/7/cancel", {"grace_seconds": 0}),
-    Asked(lambda c: c.retry(7), job(), "POST", "/jobs/7/retry", {}),
+    Asked(
+        lambda c: c.submit_many("a.b", [{"n": 1}, {}]),
+        {"ids": [7, 8]},
+        "POST",
+        "/jobs/batch",
+        [{"task": "a.b", "params": {"n": 1}}, {"task": "a.b", "params": {}}],
+    ),
+    Asked(lambda c: c.job(7).state, job(), "GET", "/jobs/7"),
+    Asked(lambda c: c.job(7).refresh(), job(), "GET", "/jobs/7"),
+    Asked(lambda c: c.job(7).wait(), job(state="failed"), "GET", "/jobs/7?wait=30"),
+    Asked(lambda c: c.job(7).wait(2.5), job(state="failed"), "GET", "/jobs/7?wait=3"),
+    Asked(lambda c: c.job(7).wait(0), job(), "GET", "/jobs/7"),
+    Asked(
+        lambda c: c.job(7).partials_so_far(3, 10), _NO_PARTIALS, "GET", "/jobs/7/partials?after=3&limit=10"
+    ),
+    Asked(lambda c: c.job(7).log(), "", "GET", "/jobs/7/log"),
+    Asked(lambda c: c.job(7).log(tail=5, attempt=2), "", "GET", "/jobs/7/log?tail=5&attempt=2"),
+    Asked(lambda c: c.job(7).cancel(), job(), "POST", "/jobs/7/cancel", {}),
+    Asked(lambda c: c.job(7).cancel(grace_seconds=0), job(), "POST", "/jobs/7/cancel", {"grace_seconds": 0}),
+    Asked(lambda c: c.job(7).retry(), job(), "POST", "/jobs/7/retry", {}),
+    Asked(lambda c: c.cancel_queued([3, 4]), {"ids": [4]}, "POST", "/jobs/cancel", {"ids": [3, 4]}),
+    Asked(
+        lambda c: c.finished({"k": "v"}, [(3, 3), (5, 9), (12, None)], wait_seconds=4),
+        {"items": []},
+        "GET",
+        "/jobs/finished?label=k%3Av&ids=3%2C5-9%2C12-&wait=4",
+    ),
+    Asked(lambda c: c.queues(), {"items": []}, "GET", "/queues"),
+    Asked(lambda c: c.pause("a/b"), _QUEUE, "PATCH", "/queues/a%2Fb", {"paused": True}),
+    Asked(lambda c: c.resume("a/b"), _QUEUE, "PATCH", "/queues/a%2Fb", {"paused": False}),
     Asked(lambda c: c.tasks(), {"items": []}, "GET", "/tasks"),
     Asked(lambda c: c.task("a/b c"), _TASK, "GET", "/tasks/a%2Fb%20c"),
 ]
@@ -62,12 +86,12 @@ def test_each_method_is_one_request(server: Server, client: Client, asked: Asked
 
 def test_the_job_that_the_api_shows_is_handed_on_as_it_is(server: Server, client: Client) -> None:
     server.replies = [Reply(job(result={"ü": [1, None]}), status=202)]
-    assert client.submit("a.b") == job(result={"ü": [1, None]})
+    assert client.submit("a.b").data == job(result={"ü": [1, None]})
 
 
 def test_a_log_is_text_whatever_bytes_are_in_it(server: Server, client: Client) -> None:
     server.replies = [Reply(b"caf\xc3\xa9 \xff\n", headers={"Content-Type": "text/plain"})]
-    assert client.log(1) == "café \ufffd\n"
+    assert client.job(1).log() == "café \ufffd\n"
 
 
 def test_a_list_asks_for_the_next_page_only_when_it_is_needed(server: Server, client: Client) -> None:
@@ -75,10 +99,10 @@ def test_a_list_asks_for_the_next_page_only_when_it_is_needed(server: Server, cl
         Reply({"items": [job(id=9), job(id=8)], "next": "c=1&x"}),
         Reply({"items": [job(id=7)], "next": None}),
     ]
-    listed = client.jobs(states=["queued", "running"], task="t", labels={"who": "me"}, limit=1500)
-    assert next(listed)["id"] == 9
+    listed = client.jobs(state=["queued", "running"], task="t", labels={"who": "me"}, limit=1500)
+    assert next(listed).id == 9
     assert len(server.requests) == 1
-    assert [one["id"] for one in listed] == [8, 7]
+    assert [one.id for one in listed] == [8, 7]
     filters = "/jobs?task=t&state=queued&state=running&label=who%3Ame"
     assert [request.path for request in server.requests] == [
         f"{filters}&limit=1000",
@@ -94,7 +118,7 @@ def test_a_list_ends_at_its_limit_although_there_is_more(server: Server, client:
 def test_an_address_may_have_a_path_and_need_no_scheme(server: Server) -> None:
     server.replies = [Reply(job())]
     with Client(f"127.0.0.1:{server.server_port}/below/") as client:
-        client.job(1)
+        client.job(1).refresh()
         assert client.url == f"http://127.0.0.1:{server.server_port}/below"
     assert server.requests[0].path == "/below/jobs/1"
 
@@ -113,15 +137,15 @@ def test_what_is_no_address_is_refused_before_anything_is_sent(url: str) -> None
 def test_many_requests_go_over_one_connection(server: Server, client: Client) -> None:
     server.replies = [Reply(job()) for _ in range(5)]
     for _ in range(5):
-        client.job(1)
+        client.job(1).refresh()
     assert {request.connection for request in server.requests} == {1}
 
 
 def test_a_problem_leaves_the_connection_open(server: Server, client: Client) -> None:
     server.replies = [Reply({"title": "no"}, status=404), Reply(job())]
     with pytest.raises(ProblemError):
-        client.job(1)
-    client.job(1)
+        client.job(1).refresh()
+    client.job(1).refresh()
     assert [request.connection for request in server.requests] == [1, 1]
 
 
@@ -129,33 +153,96 @@ def test_a_connection_that_the_server_has_closed_meanwhile_is_opened_again_even_
     server: Server, client: Client
 ) -> None:
     server.replies = [Reply(job(), hang_up="after"), Reply(job())]
-    client.job(1)
+    client.job(1).refresh()
     assert server.hung_up.wait(5)
-    client.submit("a.b")
+    client.job(1).retry()  # which is never sent twice
     assert [(request.method, request.connection) for request in server.requests] == [("GET", 1), ("POST", 2)]
 
 
 def test_a_get_that_lost_its_connection_is_sent_again_once(server: Server, client: Client) -> None:
     server.replies = [Reply(job()), Reply(hang_up="before"), Reply(job(id=2))]
-    client.job(1)
-    assert client.job(2)["id"] == 2
+    client.job(1).refresh()
+    assert client.job(2).refresh().data["id"] == 2
     assert [request.connection for request in server.requests] == [1, 1, 2]
 
 
-def test_a_post_that_lost_its_connection_is_not_sent_twice(server: Server, client: Client) -> None:
+def test_a_submission_that_lost_its_connection_is_sent_again_with_the_same_key(
+    server: Server, client: Client
+) -> None:
+    server.replies = [Reply(job()), Reply(hang_up="before"), Reply(hang_up="before"), Reply(job())]
+    client.submit("a.b")
+    client.submit("a.b")
+    first, *others = [request.headers["Idempotency-Key"] for request in server.requests]
+    assert len(others) == 3
+    assert len(set(others)) == 1
+    assert first not in others
+
+
+def test_a_retry_that_lost_its_connection_is_not_sent_twice(server: Server, client: Client) -> None:
+    """The job may have run and failed again in between."""
     server.replies = [Reply(job()), Reply(hang_up="before")]
-    client.job(1)
+    client.job(1).refresh()
     with pytest.raises(UnreachableError, match="closed the connection before it answered"):
-        client.submit("a.b")
+        client.job(1).retry()
     assert [request.method for request in server.requests] == ["GET", "POST"]
+
+
+def test_an_answer_that_ends_too_early_is_asked_for_again(server: Server, client: Client) -> None:
+    cut = Reply(job(), headers={"Content-Length": "100000"}, hang_up="after")
+    server.replies = [cut, Reply(job(id=7))]
+    assert client.job(7).refresh().data["id"] == 7
+
+
+def test_an_api_that_has_answered_before_is_waited_for_while_patience_lasts(
+    server: Server, client: Client
+) -> None:
+    server.replies = [Reply(job()), *[Reply(hang_up="before")] * 4, Reply(job(state="running"))]
+    assert client.job(1).refresh().state == "queued"
+    assert client.job(1).refresh().state == "running"
+
+
+def test_an_api_that_is_away_for_longer_than_patience_lasts_is_given_up(server: Server) -> None:
+    server.replies = [Reply(job()), *[Reply(hang_up="before")] * 9]
+    with Client(server.url, patience_seconds=0.1) as client:
+        client.job(1).refresh()
+        with pytest.raises(UnreachableError):
+            client.job(1).refresh()
+    assert len(server.requests) < 9
+
+
+def test_threads_share_a_client_each_with_a_connection_of_its_own(server: Server, client: Client) -> None:
+    server.replies = [Reply(job()) for _ in range(80)]
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: client.job(1).refresh(), range(80)))
+    assert len(server.requests) == 80
+    assert server.connections <= 8
+
+
+def test_a_forked_process_opens_connections_of_its_own(server: Server, client: Client) -> None:
+    server.replies = [Reply(job()) for _ in range(3)]
+    client.job(1).refresh()
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # that a process with threads forks is the case at hand
+        child = os.fork()
+    if child == 0:
+        try:
+            client.job(1).refresh()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    client.job(1).refresh()
+    assert [request.connection for request in server.requests] == [1, 2, 1]
 
 
 def test_a_get_on_a_new_connection_that_is_closed_without_an_answer_fails(
     server: Server, client: Client
 ) -> None:
-    server.replies = [Reply(hang_up="before")]
+    server.replies = [Reply(hang_up="before")] * 9
     with pytest.raises(UnreachableError, match="cannot be reached"):
-        client.job(1)
+        client.job(1).refresh()
+    assert len(server.requests) == 1  # an API that has never answered is not waited for
 
 
 def test_where_nothing_listens_the_error_says_how_to_start_it_and_how_to_look_elsewhere() -> None:
@@ -163,7 +250,7 @@ def test_where_nothing_listens_the_error_says_how_to_start_it_and_how_to_look_el
         taken.bind(("127.0.0.1", 0))  # bound, not listening: refuses
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(UnreachableError) as caught:
-            Client(url).job(1)
+            Client(url).job(1).refresh()
     assert url in str(caught.value)
     assert "`jobrunner serve`" in str(caught.value)
     assert "--url" in str(caught.value)
@@ -173,12 +260,12 @@ def test_a_server_that_never_answers_is_given_up_after_the_time_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         client = Client(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout_seconds=0.05)
         with pytest.raises(UnreachableError, match=r"did not answer within 0\.05 s"):
-            client.job(1)
+            client.job(1).refresh()
 
 
 def test_a_host_that_is_not_known_is_named() -> None:
     with pytest.raises(UnreachableError, match=r"http://no-such-host\.invalid:1 cannot be reached"):
-        Client("http://no-such-host.invalid:1").job(1)
+        Client("http://no-such-host.invalid:1").job(1).refresh()
 
 
 def test_a_server_that_speaks_no_http_is_named_as_such() -> None:
@@ -194,7 +281,7 @@ def test_a_server_that_speaks_no_http_is_named_as_such() -> None:
         with ThreadPoolExecutor(1) as threads:
             threads.submit(greet)
             with pytest.raises(BadAnswerError, match="does not speak HTTP"):
-                client.job(1)
+                client.job(1).refresh()
 
 
 # -- problems ------------------------------------------------------------------------------------
@@ -209,7 +296,7 @@ def test_a_problem_becomes_an_error_with_all_its_members(server: Server, client:
     }
     server.replies = [Reply(problem, status=422)]
     with pytest.raises(ProblemError) as caught:
-        client.submit("a.b", {"n": "x"})
+        client.submit("a.b", n="x")
     error = caught.value
     assert isinstance(error, JobrunnerError)
     assert (error.status, error.type, error.title, error.detail) == (
@@ -243,7 +330,7 @@ def test_an_error_that_is_no_problem_document_tells_its_status_and_what_it_says(
 ) -> None:
     server.replies = [reply]
     with pytest.raises(ProblemError) as caught:
-        client.job(1)
+        client.job(1).refresh()
     assert str(caught.value) == said
 
 
@@ -255,7 +342,7 @@ def test_an_answer_that_is_not_jobrunners_is_named_as_such(
 ) -> None:
     server.replies = [reply]
     with pytest.raises(BadAnswerError, match=r"is it jobrunner's\?"):
-        client.job(1)
+        client.job(1).refresh()
 
 
 # -- patience ------------------------------------------------------------------------------------
@@ -264,7 +351,7 @@ def test_an_answer_that_is_not_jobrunners_is_named_as_such(
 @pytest.mark.parametrize("later", ["0", format_datetime(datetime.now(UTC), usegmt=True)])
 def test_a_get_that_is_told_to_try_later_tries_later(server: Server, client: Client, later: str) -> None:
     server.replies = [Reply({}, 503, {"Retry-After": later}), Reply(job())]
-    assert client.job(42)["id"] == 42
+    assert client.job(42).refresh().data["id"] == 42
 
 
 @pytest.mark.parametrize("headers", [{}, {"Retry-After": "3600"}, {"Retry-After": "soon"}])
@@ -273,21 +360,82 @@ def test_a_get_does_not_try_again_without_being_told_when_or_when_that_is_too_fa
 ) -> None:
     server.replies = [Reply({"title": "not now"}, 503, headers)]
     with pytest.raises(ProblemError, match="not now"):
-        client.job(1)
+        client.job(1).refresh()
 
 
-def test_a_post_never_tries_again_by_itself(server: Server, client: Client) -> None:
+def test_a_submission_that_is_told_to_try_later_tries_later_with_the_same_key(
+    server: Server, client: Client
+) -> None:
+    server.replies = [Reply({}, 503, {"Retry-After": "0"}), Reply(job())]
+    client.submit("a.b")
+    assert len({request.headers["Idempotency-Key"] for request in server.requests}) == 1
+
+
+def test_a_retry_is_never_asked_for_twice(server: Server, client: Client) -> None:
     server.replies = [Reply({"title": "not now"}, 503, {"Retry-After": "0"})]
     with pytest.raises(ProblemError, match="not now"):
-        client.submit("a.b")
+        client.job(1).retry()
     assert len(server.requests) == 1
 
 
-# -- what it loads -------------------------------------------------------------------------------
+def test_a_refusal_says_when_to_ask_again(server: Server, client: Client) -> None:
+    server.replies = [Reply({"title": "full"}, 503, {"Retry-After": "3600"})]
+    with pytest.raises(ProblemError) as caught:
+        client.submit("a.b")
+    assert caught.value.retry_after_seconds == 3600
 
 
-def test_importing_the_client_loads_neither_web_framework_nor_store() -> None:
-    heavy = "{'flask', 'sqlalchemy', 'marshmallow', 'gunicorn', 'alembic', 'rich', 'click'}"
-    code = f"import sys, jobrunner.client; print(*({heavy} & sys.modules.keys()))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "\n", "")
+# -- who asks ------------------------------------------------------------------------------------
+
+
+def test_a_token_goes_with_every_request(server: Server) -> None:
+    server.replies = [Reply(job()), Reply(b"")]
+    with Client(server.url, "abc") as client:
+        client.submit("a.b")
+        client.job(1).log()
+    assert [request.headers["Authorization"] for request in server.requests] == ["Bearer abc"] * 2
+
+
+def test_address_and_token_may_come_from_the_environment(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOBRUNNER_URL", server.url)
+    monkeypatch.setenv("JOBRUNNER_TOKEN", "abc")
+    server.replies = [Reply(job()), Reply(job())]
+    for client in (Client(), Client(token="")):
+        client.job(1).refresh()
+        client.close()
+    assert [request.headers.get("Authorization") for request in server.requests] == ["Bearer abc", None]
+
+
+@pytest.mark.parametrize("token", ["a b", "a\r\nX-Evil: 1", "é"])
+def test_what_can_be_no_token_is_refused_and_not_told(token: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        Client("127.0.0.1:1", token)
+    assert token not in str(caught.value)
+
+
+# -- options -------------------------------------------------------------------------------------
+
+
+def test_parameters_may_have_the_names_of_options(server: Server, client: Client) -> None:
+    server.replies = [Reply(job())]
+    client.with_options(priority=1).submit("a.b", priority="high", task=1, self=2, options={})
+    body = {"task": "a.b", "params": {"priority": "high", "task": 1, "self": 2, "options": {}}, "priority": 1}
+    assert server.requests[0].body == body
+
+
+def test_options_add_up_and_leave_the_client_that_they_were_asked_of_as_it_was(
+    server: Server, client: Client
+) -> None:
+    server.replies = [Reply(job()), Reply(job())]
+    base = client.with_options(queue="night", labels={"a": "1"})
+    base.with_options(queue="day", retries=2, labels={"b": "2"}).submit("a.b")
+    base.submit("a.b")
+    sent = [{**request.body, "params": None} for request in server.requests]
+    common = {"task": "a.b", "params": None}
+    assert sent == [
+        {**common, "queue": "day", "retries": 2, "labels": {"a": "1", "b": "2"}},
+        {**common, "queue": "night", "labels": {"a": "1"}},
+    ]
+    assert server.connections == 1

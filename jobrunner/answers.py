@@ -1,4 +1,7 @@
-"""The shapes of the API's answers."""
+"""The shapes of the API's answers: what the API describes in its OpenAPI document, and the client reads.
+
+Times (`at`, and what ends in `_at`) are RFC 3339 in UTC.
+"""
 
 from typing import Any, Required, TypedDict
 
@@ -82,6 +85,80 @@ class Partials(TypedDict):
     complete: bool
 
 
+class Event(TypedDict, total=False):
+    """One entry of a job's history.
+
+    `event` is `state`, `partial`, `progress` or `log`; then `state` (with what led to it), `value`, `progress`
+    or `text` tells it.
+    """
+
+    event: Required[str]
+    seq: Required[int]
+    attempt: Required[int]
+    at: Required[str]
+    state: str
+    value: Any
+    progress: Progress
+    text: str
+
+
+class Finished(TypedDict, total=False):
+    """A final job, in short; one whose result is long leaves it out."""
+
+    id: Required[int]
+    state: Required[str]
+    attempt: Required[int]
+    result: Any
+    error: Required[Failure | None]
+
+
+class FinishedList(TypedDict):
+    """Jobs that are final."""
+
+    items: list[Finished]
+
+
+class Attempt(TypedDict):
+    """One run of a job; what is not known yet is null."""
+
+    attempt: int
+    dispatcher: int
+    worker: int | None
+    started_at: str
+    finished_at: str | None
+    outcome: str | None
+    error: Failure | None
+    peak_memory_bytes: int | None
+    cpu_seconds: float | None
+
+
+class AttemptList(TypedDict):
+    """Every run of a job, first to last."""
+
+    items: list[Attempt]
+
+
+class Ids(TypedDict):
+    """The jobs that a request has made, in its order, or cancelled."""
+
+    ids: list[int]
+
+
+class Queue(TypedDict):
+    """A queue: `jobs` counts by state; while it is paused, none of its jobs is started."""
+
+    name: str
+    paused: bool
+    paused_since: str | None
+    jobs: dict[str, int]
+
+
+class QueueList(TypedDict):
+    """All queues."""
+
+    items: list[Queue]
+
+
 class Task(TypedDict):
     """A task that a dispatcher has published; `params` is JSON Schema."""
 
@@ -155,7 +232,65 @@ class Check(TypedDict):
 class Readiness(TypedDict):
     """Everything that the service needs."""
 
+    ready: bool
     checks: list[Check]
+
+
+class Aliveness(TypedDict):
+    """The API answers."""
+
+    alive: bool
+
+
+class Endpoint(TypedDict):
+    """One thing that the API can do."""
+
+    method: str
+    path: str
+    does: str
+
+
+class Index(TypedDict):
+    """What the API can do."""
+
+    name: str
+    version: str
+    endpoints: list[Endpoint]
+
+
+class ProblemKind(TypedDict):
+    """A problem that an answer may name as its `type`."""
+
+    type: str
+    title: str
+    status: int
+
+
+class ProblemKinds(TypedDict):
+    """Every problem that an answer may name."""
+
+    items: list[ProblemKind]
+
+
+class FieldError(TypedDict, total=False):
+    """What is wrong with one field of a body (`pointer`), or one parameter of the query (`parameter`)."""
+
+    pointer: str
+    parameter: str
+    detail: Required[str]
+
+
+class Problem(TypedDict, total=False):
+    """Why a request came to nothing (RFC 9457)."""
+
+    type: Required[str]
+    title: Required[str]
+    status: Required[int]
+    detail: str
+    errors: list[FieldError]
+    checks: list[Check]
+    error: Failure | None
+    correlation_id: str
 
 
 class SubmitOptions(TypedDict, total=False):

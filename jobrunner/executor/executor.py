@@ -1,0 +1,181 @@
+"""The executor: calls become jobs, and jobs become futures."""
+
+import concurrent.futures
+import contextlib
+import itertools
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from http import HTTPStatus
+from typing import Any, Final, ParamSpec, TypeVar, Unpack, overload
+
+from jobrunner.client import Client, ClientError, Job, ProblemError, SubmitOptions
+from jobrunner.executor.calls import Callables, Callee
+from jobrunner.executor.future import JobFuture
+from jobrunner.executor.watch import Watch
+
+LABEL: Final = "executor"  #: the key of the label by which the jobs of one executor are found
+CHUNK: Final = 500  #: jobs that `map` submits in one request
+PATIENCE_SECONDS: Final = 120.0  #: for an API that is away while futures are pending
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Executor(concurrent.futures.Executor):
+    """Runs calls of tasks as jobs on the server, where they are kept.
+
+    It takes the place of a `ProcessPoolExecutor`.  What is different:
+
+    * The function is a task: decorated with `@task` in a module that the dispatcher serves, or the name of one.
+      Arguments and results travel as JSON.
+    * Once `submit` or `map` returns, the jobs are stored.  They go on when this process ends, are given back when
+      a machine is lost, and are found by the label `executor`, whose value is the attribute `run`.
+    * A future can be cancelled while its job runs.
+    * A builtin exception comes back as one of its type, with the remote traceback; any other failure as a
+      `JobFailedError`, also a crash, a timeout or a memory limit: they break nothing but their own job, so no
+      `BrokenExecutor` is raised, and the executor goes on.
+
+    Attributes:
+        run: names this executor on its jobs' label.
+    """
+
+    def __init__(
+        self, url: str | None = None, token: str | None = None, **options: Unpack[SubmitOptions]
+    ) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            url: of the API, as `Client` takes it.
+            token: as `Client` takes it.
+            **options: of every job, such as `priority=5`.
+
+        Raises:
+            SettingError: `url` is not an address, or `token` is none.
+        """
+        self.run = uuid.uuid4().hex
+        labels = {LABEL: self.run}
+        client = Client(url, token, patience_seconds=PATIENCE_SECONDS)
+        self._client = client.with_options(**options).with_options(labels=labels)
+        self._callables = Callables(client)
+        self._watch = Watch(client, labels)
+        # One at a time, so that the ids of jobs ascend in the order in which they become known.
+        self._submitting = threading.Lock()
+        self._is_shut_down = False
+
+    @overload
+    def submit(self, fn: str, /, *args: Any, **kwargs: Any) -> JobFuture[Any]: ...
+    @overload  # what a generator returns is its job's result
+    def submit(
+        self, fn: Callable[P, Generator[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> JobFuture[T]: ...
+    @overload
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> JobFuture[T]: ...
+    def submit(self, fn: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> JobFuture[Any]:
+        """Submit a call as a job; once this returns, it is stored.
+
+        Args:
+            fn: a task, or its name.  Positional arguments are bound by its signature; of a name, in the order in
+                which its schema lists the parameters.
+            *args: have a form in JSON.
+            **kwargs: likewise.
+
+        Raises:
+            TypeError: `fn` is no task, or the arguments are not for it.
+            RuntimeError: the executor is shut down.
+            ClientError: the API refused the job, or was not reached.
+        """
+        callee = self._callables.task(fn)
+        params = callee.params(args, kwargs)
+        return self._stored(lambda: [self._client.submit(callee.task, **params)])[0]
+
+    def map(
+        self,
+        fn: Callable[..., T] | str,
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = CHUNK,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Return an iterator over the results of `fn` for the items of the iterables, in order.
+
+        If it is left before its end, the jobs that have not begun are cancelled.
+
+        Args:
+            fn: a task, or its name.
+            *iterables: one for each argument; the shortest ends it.
+            timeout: in seconds from this call, after which the iterator raises TimeoutError.
+            chunksize: jobs that are submitted in one request; each item is a job of its own.
+            buffersize: the most jobs that are submitted and whose result was not taken yet, so that iterables
+                may be endless; None submits all at once, before this returns.
+
+        Raises:
+            ValueError: `chunksize` or `buffersize` is less than 1.
+            TypeError, RuntimeError, ClientError: as `submit`.
+        """
+        if chunksize < 1 or (buffersize is not None and buffersize < 1):
+            raise ValueError("chunksize and buffersize must be >= 1")
+        callee = self._callables.task(fn)
+        end = None if timeout is None else time.monotonic() + timeout
+        calls = (callee.params(args, {}) for args in zip(*iterables, strict=False))
+        chunk = chunksize if buffersize is None else min(chunksize, buffersize)
+        most = float("inf") if buffersize is None else buffersize
+        futures: deque[JobFuture[T]] = deque()
+
+        def fill() -> None:
+            while len(futures) + chunk <= most and (many := list(itertools.islice(calls, chunk))):
+                futures.extend(self._submit_many(callee, many))
+
+        def results() -> Iterator[T]:
+            try:
+                while futures:
+                    left = None if end is None else end - time.monotonic()
+                    result = futures[0].result(left)
+                    futures.popleft()
+                    fill()
+                    yield result
+            finally:
+                # What could not be cancelled is done for nothing, and does no harm.
+                with contextlib.suppress(ClientError):
+                    self._watch.cancel_queued(futures)
+
+        fill()
+        return results()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls.
+
+        Args:
+            wait: return when all futures are done.
+            cancel_futures: cancel those whose jobs have not begun.
+
+        Raises:
+            ClientError: the API could not be asked to cancel.
+        """
+        with self._submitting:
+            self._is_shut_down = True
+        if cancel_futures:
+            self._watch.cancel_queued(self._watch.pending())
+        if wait:
+            self._watch.join()
+            self._client.close()
+
+    def _submit_many(self, callee: Callee, many: Sequence[dict[str, Any]]) -> list[JobFuture[Any]]:
+        """Submit in one request, or in several if one would be too large."""
+        try:
+            return self._stored(lambda: self._client.submit_many(callee.task, many))
+        except ProblemError as problem:
+            if problem.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE or len(many) == 1:
+                raise
+        half = len(many) // 2
+        return self._submit_many(callee, many[:half]) + self._submit_many(callee, many[half:])
+
+    def _stored(self, submit: Callable[[], Sequence[Job]]) -> list[JobFuture[Any]]:
+        with self._submitting:
+            if self._is_shut_down:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            futures: list[JobFuture[Any]] = [JobFuture(job, self._watch.forget) for job in submit()]
+            self._watch.add(futures)
+        return futures

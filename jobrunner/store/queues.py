@@ -1,0 +1,65 @@
+"""Queues: which there are, how many jobs each holds, and which are paused."""
+
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from sqlalchemy import Connection, delete, select
+from sqlalchemy.dialects.sqlite import insert
+
+from jobrunner.errors import QueueNotFoundError
+from jobrunner.lifecycle import State
+from jobrunner.store.tables import paused_queue, tally
+
+
+DEFAULT: Final = "default"
+
+
+class Queue(NamedTuple):
+    """A queue; `paused_since` is None while its jobs are started."""
+
+    name: str
+    jobs: dict[State, int]
+    paused_since: datetime | None
+
+
+def all_queues(connection: Connection) -> list[Queue]:
+    """Return every queue that has had jobs, by name, and the one that a task's jobs go to by default."""
+    since = {row.name: row.since for row in connection.execute(select(paused_queue))}
+    jobs: dict[str, dict[State, int]] = {DEFAULT: dict.fromkeys(State, 0)}
+    for row in connection.execute(select(tally)):
+        jobs.setdefault(row.queue, dict.fromkeys(State, 0))[State(row.state)] = row.jobs
+    return [Queue(name, jobs[name], since.get(name)) for name in sorted(jobs)]
+
+
+def get(connection: Connection, name: str) -> Queue:
+    """Return the queue.
+
+    Raises:
+        QueueNotFoundError: there has been no job in it.
+    """
+    known = all_queues(connection)
+    found = next((one for one in known if one.name == name), None)
+    if found is None:
+        raise QueueNotFoundError(name, [one.name for one in known])
+    return found
+
+
+def names(connection: Connection) -> set[str]:
+    """Return the names of the queues that have had jobs."""
+    return set(connection.execute(select(tally.c.queue).distinct()).scalars())
+
+
+def paused(connection: Connection) -> frozenset[str]:
+    """Return the names of the queues that are paused."""
+    return frozenset(connection.execute(select(paused_queue.c.name)).scalars())
+
+
+def pause(connection: Connection, name: str, *, now: datetime) -> None:
+    """Have no job of this queue started until it is resumed; what runs goes on."""
+    row = insert(paused_queue).values(name=name, since=now)
+    connection.execute(row.on_conflict_do_nothing())
+
+
+def resume(connection: Connection, name: str) -> None:
+    """Have the jobs of this queue started again."""
+    connection.execute(delete(paused_queue).where(paused_queue.c.name == name))
