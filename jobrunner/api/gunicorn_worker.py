@@ -5,6 +5,7 @@ end, in the one loop that accepts all; in a thread its patience is limited (`pat
 """
 
 import errno
+import itertools
 import selectors
 import socket
 import threading
@@ -38,6 +39,7 @@ _OUR_OWN: Final = (
     errors.InvalidResponseHeaderName,
     errors.ConfigurationProblem,
 )
+_LOOKED_AT: Final = 16  # connections, to find an idle one
 _NOBODY_CAME: Final = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED)
 _NO_MORE_FILES: Final = (errno.EMFILE, errno.ENFILE)
 
@@ -95,6 +97,16 @@ class ProblemWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         if self.nr_conns >= self.worker_connections:
             self._close_longest_idle()
 
+    def on_pending_socket_readable(self, conn: _Connection, client: PatientSocket) -> None:
+        """Give the connection a thread, unless it was closed since the poller found it readable."""
+        if client.fileno() >= 0:
+            super().on_pending_socket_readable(conn, client)
+
+    def on_client_socket_readable(self, conn: _Connection, client: PatientSocket) -> None:
+        """Do so also for a further request."""
+        if client.fileno() >= 0:
+            super().on_client_socket_readable(conn, client)
+
     def handle(self, conn: _Connection) -> Any:
         """Handle a request, with new patience."""
         conn.sock.begin()
@@ -120,12 +132,13 @@ class ProblemWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
 
     def _close_longest_idle(self) -> None:
         for idle in (self.pending_conns, self.keepalived_conns):
-            if idle:
-                connection = idle.popleft()
-                self.poller.unregister(connection.sock)
-                self.nr_conns -= 1
-                connection.close()
-                return
+            for connection in itertools.islice(idle, _LOOKED_AT):
+                if not connection.sock.has_news():  # else it is to be served in a moment
+                    idle.remove(connection)
+                    self.poller.unregister(connection.sock)
+                    self.nr_conns -= 1
+                    connection.close()
+                    return
 
 
 def _answer(status: HTTPStatus, detail: str) -> bytes:

@@ -50,6 +50,8 @@ class Lingering:
             self._close(client)
 
     def _throw_away(self, client: socket.socket) -> None:
+        if client not in self._rests:  # closed since the poller found it readable
+            return
         try:
             came = len(client.recv(_READ_BYTES))
         except BlockingIOError:

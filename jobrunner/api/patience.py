@@ -40,6 +40,12 @@ class PatientSocket(socket.socket):
         self._waited_seconds = 0.0
         self._moved_bytes = 0
 
+    def has_news(self) -> bool:
+        """Whether something came, or it was closed at the other end."""
+        look = select.poll()  # not select(): it takes no descriptor above 1023
+        look.register(self, select.POLLIN)
+        return bool(look.poll(0))
+
     def recv(self, size: int, flags: int = 0, /) -> bytes:
         """Receive as ever, but raise TooSlowError once there was nothing for too long."""
         timeout = self.gettimeout()
@@ -69,7 +75,7 @@ class PatientSocket(socket.socket):
 
     def _comes(self, event: int) -> bool:
         """Wait for `event` as long as may be; return whether it came."""
-        look = select.poll()  # not select(): it takes no descriptor above 1023
+        look = select.poll()
         look.register(self, event)
         if look.poll(0) or self._waited(look, FREE_SECONDS):
             return True

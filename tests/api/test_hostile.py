@@ -4,6 +4,7 @@ import contextlib
 import json
 import re
 import select
+import selectors
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from urllib.parse import quote
 
 import pytest
 
+from jobrunner.api.lingering import Lingering
 from jobrunner.api.patience import PatientSocket, TooSlowError
 from jobrunner.api.server import most_connections
 from tests.api.serving import Server, served
@@ -125,6 +127,49 @@ def test_more_connections_than_may_be_do_not_keep_others_out(small: Server) -> N
     with crowd(small, b"", most_connections(4) + 50) as held:
         assert is_quick(small)
         assert held[0].recv(1) == b""  # who came first, and said nothing, had to go
+        half = held[len(held) // 2]
+        assert not select.select([half], [], [], 0)[0]  # but it was not waited for all to go
+        for one in held[:-20:-1]:
+            one.sendall(GET + b"\r\n")
+    assert "Traceback" not in small.said
+
+
+def serve_what_came(poller: selectors.BaseSelector, between: Callable[[], None]) -> None:
+    """Do as the worker's loop does; something happens between finding what is readable, and reading it."""
+    found = poller.select(5)
+    assert found
+    between()
+    for key, _ in found:
+        key.data(key.fileobj)
+
+
+def test_who_lingers_is_closed_when_his_client_has_gone_or_to_make_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("jobrunner.api.lingering.MOST", 1)
+    pairs = [socket.socketpair() for _ in range(2)]
+    (first, its_client), (second, other_client) = pairs
+    with selectors.DefaultSelector() as poller:
+        lingering = Lingering(poller)
+        lingering.add(first)
+        its_client.sendall(b"more")
+        serve_what_came(poller, lambda: lingering.add(second))
+        assert (first.fileno(), second.fileno() >= 0) == (-1, True)
+        other_client.sendall(b"more")
+        serve_what_came(poller, lambda: None)
+        assert second.fileno() >= 0
+        other_client.close()
+        serve_what_came(poller, lambda: None)
+        assert second.fileno() == -1
+        assert not poller.get_map()
+    its_client.close()
+
+
+def test_who_is_closed_to_make_room_is_not_served(server: Server) -> None:
+    for _ in range(3):  # some are closed in the very moment in which their first byte comes
+        with crowd(server, GET[:3], most_connections(16 + 256) + 100):
+            assert is_quick(server)
+    assert "Traceback" not in server.said
 
 
 def test_a_crowd_that_does_not_read_its_answers_does_not_keep_others_out(small: Server) -> None:
