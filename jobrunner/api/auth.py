@@ -55,7 +55,7 @@ NEEDED: Final[Mapping[str, Scope | None]] = {
 }  #: by endpoint; None: open to all
 # fmt: on
 
-_BEARER: Final = re.compile(r"bearer +([!-+\--~]+)", re.IGNORECASE | re.ASCII)  # one token, and no comma
+_BEARER: Final = re.compile(r"bearer +(\S+)", re.IGNORECASE)
 _LOCAL_NAME: Final = re.compile(r"(?:.+\.)?localhost\.?", re.IGNORECASE)
 
 

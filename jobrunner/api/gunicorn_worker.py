@@ -97,16 +97,6 @@ class ProblemWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         if self.nr_conns >= self.worker_connections:
             self._close_longest_idle()
 
-    def on_pending_socket_readable(self, conn: _Connection, client: PatientSocket) -> None:
-        """Give the connection a thread, unless it was closed since the poller found it readable."""
-        if client.fileno() >= 0:
-            super().on_pending_socket_readable(conn, client)
-
-    def on_client_socket_readable(self, conn: _Connection, client: PatientSocket) -> None:
-        """Do so also for a further request."""
-        if client.fileno() >= 0:
-            super().on_client_socket_readable(conn, client)
-
     def handle(self, conn: _Connection) -> Any:
         """Handle a request, with new patience."""
         conn.sock.begin()
@@ -133,7 +123,7 @@ class ProblemWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
     def _close_longest_idle(self) -> None:
         for idle in (self.pending_conns, self.keepalived_conns):
             for connection in itertools.islice(idle, _LOOKED_AT):
-                if not connection.sock.has_news():  # else it is to be served in a moment
+                if not connection.sock.has_news():  # else the loop may have it in its hands already
                     idle.remove(connection)
                     self.poller.unregister(connection.sock)
                     self.nr_conns -= 1
