@@ -35,7 +35,9 @@ _COMMANDS: Final = {
     "tasks": _Entry("tasks:tasks", "List the tasks, or show how to call one."),
     "api": _Entry("api:api", "Run the API alone."),
     "dispatcher": _Entry("dispatcher:dispatcher", "Run the dispatcher alone."),
-    "db": _Entry("db:db", "Look after the store's schema."),
+    "db": _Entry("db:db", "Look after the store: check it, back it up, upgrade its schema."),
+    "doctor": _Entry("doctor:doctor", "Find what would lose jobs or keep them from running."),
+    "selftest": _Entry("selftest:selftest", "Kill everything at random, then audit what is left."),
 }
 
 

@@ -117,9 +117,9 @@ class Client:
         """Queue a failed or cancelled job again."""
         return self._post(f"/jobs/{job_id}/retry", {})
 
-    def tasks(self) -> list[Task]:
-        """Return every task that can be submitted."""
-        return self._get("/tasks", TaskList)["items"]
+    def tasks(self) -> TaskList:
+        """Return every task that can be submitted, and which task modules cannot be imported."""
+        return self._get("/tasks", TaskList)
 
     def task(self, name: str) -> Task:
         """Return one task."""

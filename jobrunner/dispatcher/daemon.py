@@ -17,6 +17,7 @@ from jobrunner.clock import utc_now
 from jobrunner.dispatcher.catalogue import Catalogue, describe
 from jobrunner.dispatcher.loop import Dispatcher
 from jobrunner.dispatcher.notify import notify
+from jobrunner.dispatcher.outage import Outage
 from jobrunner.dispatcher.pool import WorkerPool
 from jobrunner.dispatcher.tickets import Code, Limits
 from jobrunner.errors import (
@@ -32,6 +33,9 @@ from jobrunner.store.engine import Store
 from jobrunner.wakeup import Bell
 
 PAUSE_SECONDS: Final = 0.5  #: after the store could not be used
+QUIET_SECONDS: Final = (
+    2.5  #: without a failure until an outage is over: not every step writes, a heartbeat does
+)
 BELLS: Final = "dispatchers"  #: in the data directory: a bell for each dispatcher
 STATUSES: Final = ((PoolBrokenError, os.EX_SOFTWARE), (LeaseLostError, os.EX_TEMPFAIL))
 
@@ -76,6 +80,7 @@ class _Daemon:
         self._pool = pool
         self._limits = limits
         self._dispatcher: Dispatcher | None = None
+        self._outage = Outage(log, quiet_seconds=QUIET_SECONDS)
         self._signals: list[int] = []
         self._draining = False
         self._generation = 1
@@ -115,11 +120,13 @@ class _Daemon:
         try:
             if self._loading is not None and self._loading.done():
                 self._serve_what_was_loaded(self._loading, dispatcher)
-            return dispatcher.step(utc_now())
+            rest = dispatcher.step(utc_now())
         except StoreUnavailableError as error:
-            log.warning("%s", error)
-            notify("WATCHDOG=1")  # the store is in trouble, the loop is not
+            self._outage.goes_on(error)
+            notify(f"WATCHDOG=1\nSTATUS={error}")  # the store is in trouble, the loop is not
             return PAUSE_SECONDS
+        self._outage.may_be_over()
+        return rest
 
     def _wait(self, seconds: float) -> None:
         if not self._signals:

@@ -178,6 +178,7 @@ def stop_requests(connection: Connection, dispatcher_id: int) -> list[StopReques
 
 
 def held(connection: Connection, dispatcher_id: int) -> list[tuple[int, int]]:
-    """Return (job id, attempt) of every job whose lease this dispatcher holds."""
+    """Return (job id, attempt) of every job whose lease this dispatcher holds, what it claimed last first."""
     query = select(job.c.id, job.c.attempt).where(job.c.dispatcher_id == dispatcher_id)
+    query = query.order_by(job.c.started_at.desc(), job.c.id.desc())
     return [(row.id, row.attempt) for row in connection.execute(query)]

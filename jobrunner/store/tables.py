@@ -146,6 +146,13 @@ idempotency_key = Table(
     Index("ix_idempotency_key_job_id", "job_id"),
 )
 
+# A final job that is being removed, piece by piece.  From here on nobody sees it, whatever is still there of it.
+removal = Table(
+    "removal",
+    metadata,
+    Column("job_id", _Id, ForeignKey("job.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+)
+
 event = Table(
     "event",
     metadata,

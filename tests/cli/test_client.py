@@ -47,7 +47,7 @@ ASKED = [
     Asked(lambda c: c.cancel(7), job(), "POST", "/jobs/7/cancel", {}),
     Asked(lambda c: c.cancel(7, grace_seconds=0), job(), "POST", "/jobs/7/cancel", {"grace_seconds": 0}),
     Asked(lambda c: c.retry(7), job(), "POST", "/jobs/7/retry", {}),
-    Asked(lambda c: c.tasks(), {"items": []}, "GET", "/tasks"),
+    Asked(lambda c: c.tasks(), {"items": [], "module_errors": {}}, "GET", "/tasks"),
     Asked(lambda c: c.task("a/b c"), _TASK, "GET", "/tasks/a%2Fb%20c"),
 ]
 

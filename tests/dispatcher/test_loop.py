@@ -11,7 +11,7 @@ import pytest
 from jobrunner.dispatcher.bundles import BUNDLE_SECONDS, BUNDLE_TICKETS, Packer
 from jobrunner.dispatcher.catalogue import Catalogue
 from jobrunner.dispatcher.loop import BEAT, Dispatcher
-from jobrunner.dispatcher.pool import Victim
+from jobrunner.dispatcher.losses import Victim
 from jobrunner.dispatcher.slots import Slot, Stop
 from jobrunner.dispatcher.tickets import Code, Ticket
 from jobrunner.errors import LeaseLostError
@@ -223,7 +223,7 @@ def test_when_the_pool_breaks_only_the_dead_workers_job_pays(room: Room) -> None
     dispatcher = room.dispatcher(pool)
     paying, free = room.submit(2)
     dispatcher.step(room.now)
-    victims = [Victim(one, died=one.job_id == paying) for one in pool.in_hand]
+    victims = [Victim(paying, 1, "worker 0 died while it ran", 0, 5 << 20, 1.5), Victim(free, 1)]
     dispatcher.end(room.now, victims)
     with room.store.read() as connection:
         found = [jobs.get(connection, job_id) for job_id in (paying, free)]

@@ -32,6 +32,7 @@ LIMITS = Limits(
     max_jobs_per_process=10,
     max_result_bytes=1 << 20,
     max_partial_bytes=1 << 20,
+    max_partials_bytes=1 << 30,
     max_log_bytes=1 << 20,
 )
 
@@ -95,7 +96,7 @@ def test_a_character_that_is_cut_in_two_is_read_as_one() -> None:
 
 def test_an_outbox_collects_and_is_due_soon() -> None:
     sent: list[list[Report]] = []
-    outbox = Outbox(sent.append)
+    outbox = Outbox(sent.append, lambda: 0)
     assert outbox.due_at == float("inf")
     reports = [Report(number, 1, utc_now()) for number in range(3)]
     outbox.add(reports[0])
@@ -112,7 +113,7 @@ def test_an_outbox_collects_and_is_due_soon() -> None:
 
 def test_a_full_queue_blocks_nobody_and_loses_nothing() -> None:
     full: queue.Queue[list[Report]] = queue.Queue(maxsize=1)
-    outbox = Outbox(full.put_nowait)
+    outbox = Outbox(full.put_nowait, full.qsize)
     reports = [Report(number, 1, utc_now()) for number in range(3)]
     outbox.add(reports[0])
     assert outbox.flush()
@@ -169,8 +170,8 @@ def process(task_path: Path) -> Iterator[Handle]:
 def test_a_job_process_says_what_it_holds(process: Handle) -> None:
     greeting = process.greet()
     assert greeting.hello is not None
-    assert "add" in {task["name"] for task in greeting.hello["tasks"]}
-    assert not greeting.timed_out
+    assert "add" in {task["name"] for task in greeting.hello.tasks}
+    assert greeting.fault is None
     death = process.kill()
     assert (death.signal, death.exit_code) == ("SIGKILL", None)
     assert death.cpu_seconds > 0
