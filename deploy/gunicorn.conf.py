@@ -27,6 +27,7 @@ bind = [f"{_host}:{_settings.port}"]
 require_loopback(bind[0])  # there are no tokens yet
 
 worker_class = "jobrunner.api.gunicorn_worker.ProblemWorker"
+pre_fork = "jobrunner.api.gunicorn_worker.pre_fork"  # no signal is lost while a worker starts
 workers = _settings.api_workers
 threads = _settings.api_threads  # each long poll holds one
 preload_app = True  # else systemd hears READY=1 before the application is there

@@ -1,6 +1,9 @@
-"""A gunicorn worker that answers as a problem also what is no HTTP, and so reaches no view."""
+"""A gunicorn worker that answers as a problem also what is no HTTP, and hears every signal that is meant for it."""
 
+import os
+import signal
 from collections.abc import Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -23,10 +26,25 @@ _OUR_OWN: Final = (
     errors.InvalidResponseHeaderName,
     errors.ConfigurationProblem,
 )
+# gunicorn's arbiter ends its workers with these.  A new worker has the arbiter's handlers until it sets its own, and
+# they would forget a signal: after `graceful_timeout` the worker is killed, with the requests that it has in hand.
+_STOPS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+_hear_stops = partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, _STOPS)
+os.register_at_fork(after_in_parent=_hear_stops)
+
+
+def pre_fork(_arbiter: Any, _worker: Any) -> None:
+    """Have signals that end a worker wait until it can hear them; gunicorn's hook of this name."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
 
 
 class ProblemWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """gunicorn's own worker with threads, but for the page of HTML that it has for errors."""
+
+    def init_signals(self) -> None:
+        """Set the handlers, then let in what has come meanwhile."""
+        super().init_signals()
+        _hear_stops()
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
         """Answer what `exc` says of the request; leave what is no fault of the request to gunicorn."""

@@ -86,6 +86,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         return {
             "bind": [self._address],
             "worker_class": "jobrunner.api.gunicorn_worker.ProblemWorker",
+            "pre_fork": "jobrunner.api.gunicorn_worker.pre_fork",
             "workers": self._settings.api_workers,
             "threads": self._settings.api_threads,
             "preload_app": True,  # else systemd hears READY=1 before the application is there

@@ -64,12 +64,7 @@ class Housekeeping:
             for state, seconds in self._keep_seconds.items()
             if seconds < (now - _LONG_AGO).total_seconds()  # for ever, and what comes near it
         }
-        with self._store.read() as connection:
-            if not retention.is_due(connection, before):
-                return False
-        with self._store.write(durable=False) as connection:
-            retention.remove_expired(connection, before, monotonic=self._monotonic)
-        return True
+        return retention.remove_some(self._store, before, monotonic=self._monotonic)
 
     def _drop_samples(self, now: datetime) -> bool:
         before = now - throughput.KEPT

@@ -46,7 +46,7 @@ class Series(NamedTuple):
 #: costs a job an attempt, or a request its answer; a pause below 0 is none
 PINPRICKS: Final = Series(
     {Deed(How.KILL, Role.JOB_PROCESS): 3, Deed(How.KILL, Role.API_WORKER): 2},
-    (-0.1, 1.3),
+    (-0.1, 1.1),
 )
 #: takes a side, or half of it, away for some seconds: more of it, and nothing would ever run that could be lost
 BLOWS: Final = Series(
@@ -57,8 +57,8 @@ BLOWS: Final = Series(
         Deed(How.KILL, Role.DISPATCHER): 4,
         Deed(How.KILL, Role.API): 2,
         Deed(How.KILL, Role.SERVE): 2,
-        Deed(How.HOLD_FAMILY, Role.DISPATCHER): 4,
-        Deed(How.HOLD, Role.DISPATCHER): 5,
+        Deed(How.HOLD_FAMILY, Role.DISPATCHER): 5,
+        Deed(How.HOLD, Role.DISPATCHER): 8,
         Deed(How.HOLD, Role.WRITER): 2,
         Deed(How.HOLD, Role.API_WORKER): 1,
         Deed(How.DRAIN, Role.SERVE): 2,

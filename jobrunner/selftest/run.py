@@ -99,6 +99,7 @@ class _Show:
         try:
             self._traffic.start()
             self._go_on(lambda: is_stopped() or time.monotonic() >= self._began + self._plan.seconds)
+            self._tell(time.monotonic() - self._began)
             if self._chaos is not None:
                 self._chaos.calm()
                 self._chaos = None

@@ -13,18 +13,20 @@ DELAYED: Final = 0.1  #: of all are to wait for a while first
 
 
 class _Kind(NamedTuple):
-    """A kind of job: how often it is asked for, its task, and what makes up its parameters."""
+    """A kind of job: how often it is asked for, its task, what makes up its parameters, its highest priority."""
 
     weight: float
     task: str
     params: Callable[[random.Random], dict[str, Any]]
+    priority: int = 3
 
 
 _KINDS: Final = (
     _Kind(50, "squares", lambda rng: {"n": rng.randint(1, 20_000)}),
     _Kind(8, "squares", lambda rng: {"n": rng.randint(1_000_000, 5_000_000)}),
     _Kind(20, "stream", lambda rng: {"n": rng.randint(2, 60), "pause_seconds": 0.005}),
-    _Kind(10, "stream", lambda rng: {"n": rng.randint(40, 160), "pause_seconds": 0.05}),
+    # Before the others: when it is lost, it is to run again while the attempt that was lost still speaks.
+    _Kind(7, "stream", lambda rng: {"n": rng.randint(60, 160), "pause_seconds": 0.05}, priority=9),
     _Kind(6, "stumble", lambda rng: {"n": rng.randint(1, 1000), "times": rng.randint(1, 2)}),
     _Kind(6, "fail", lambda _: {}),
 )
@@ -43,11 +45,11 @@ class Wishes:
     def make(self, rng: random.Random) -> dict[str, Any]:
         """Return the body of a submission that nobody has made before."""
         self._made += 1
-        _, task, params = rng.choices(_KINDS, _WEIGHTS)[0]
+        _, task, params, priority = rng.choices(_KINDS, _WEIGHTS)[0]
         wish: dict[str, Any] = {
             "task": f"selftest.{task}",
             "params": {"stamp": f"{self._name}-{self._made}", "runs": self._runs, **params(rng)},
-            "priority": rng.randint(-3, 3),
+            "priority": rng.randint(priority - 6, priority),
             "labels": {"client": self._name},
             "retries": 0 if task == "fail" else PLENTY,
             "crash_retries": 0 if task in ("squares", "stream") and rng.random() < ONCE else PLENTY,

@@ -1,24 +1,25 @@
 """Retention: final jobs go, when somebody asks for it or when they were kept long enough.
 
 A job may have a million events, or there may be a million jobs, and nobody may hold the write lock for as long as
-their removal takes.  So a job that goes is marked first, and from then on nobody sees it or queues it again.  Its
-events follow, the oldest first, in as many transactions as it takes, and its row last, which takes the rest along.
-Whoever finds a mark carries on, also after a crash.
+their removal takes.  Jobs that are known to be light go many at a time, each of them whole.  Any other is marked
+first, and from then on nobody sees it or queues it again.  Its events follow, the oldest first, in as many
+transactions as it takes, and its row last, which takes the rest along.  Whoever finds a mark carries on, also after a
+crash.
 """
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Row, bindparam, delete, exists, func, insert, select
+from sqlalchemy import Connection, Row, bindparam, case, delete, exists, func, insert, select
 
 from jobrunner.errors import WrongStateError
 from jobrunner.lifecycle import FINAL, State
 from jobrunner.store import jobs
 from jobrunner.store.engine import Store
-from jobrunner.store.tables import idempotency_key, job, removal
+from jobrunner.store.tables import event, idempotency_key, job, removal
 
 LOCK_SECONDS: Final = (
     0.004  #: after which a transaction deletes no further row; what its commit takes comes on top
@@ -26,23 +27,33 @@ LOCK_SECONDS: Final = (
 EVENTS: Final = (
     4000  #: deleted in one transaction at most, for its commit takes longer the more it has to write
 )
-JOBS: Final = 200  #: marked at a time
+JOBS: Final = 250  #: removed or marked at a time
+LIGHT_EVENTS: Final = 20  #: of a light job, at most
+LIGHT_BYTES: Final = 256 << 10  #: of all light jobs of one transaction together
+CHUNK: Final = 50  #: light jobs that are removed without a look at the clock
 PAUSE_SECONDS: Final = 0.002  #: between two transactions: a writer that waits tries again each 0.3 ms
 
 _T = TypeVar("_T")
 
+_HAS_EXPIRED: Final = (job.c.state == bindparam("state")) & (job.c.finished_at <= bindparam("before"))
+_OLDEST: Final = select(job.c.id).where(_HAS_EXPIRED).order_by(job.c.finished_at).limit(JOBS)
 _IS_MARKED: Final = exists().where(removal.c.job_id == job.c.id)
-_EXPIRED: Final = (
-    select(job.c.id)
-    .where(
-        job.c.state == bindparam("state"),
-        job.c.finished_at <= bindparam("before"),
-        ~_IS_MARKED,
-    )
-    .order_by(job.c.finished_at)
-    .limit(bindparam("limit"))
+_MARK_OLDEST: Final = insert(removal).from_select(["job_id"], _OLDEST.where(~_IS_MARKED))
+_own_bytes = sum(
+    (func.coalesce(func.length(job.c[name]), 0) for name in ("result", "error")), func.length(job.c.params)
 )
-_MARK_EXPIRED: Final = insert(removal).from_select(["job_id"], _EXPIRED)
+_bytes_of_events = (
+    select(func.sum(func.length(event.c.data))).where(event.c.job_id == job.c.id).scalar_subquery()
+)
+_WEIGH_OLDEST: Final = _OLDEST.add_columns(
+    case((job.c.version <= LIGHT_EVENTS, _own_bytes + _bytes_of_events))  # else null
+)
+# Looked at once more: somebody may have asked for one of them again since they were weighed.
+_STILL: Final = _HAS_EXPIRED.is_(True)  # IS: they are found by their ids, not by another index
+_THESE: Final = job.c.id.in_(bindparam("ids", expanding=True)) & _STILL
+_DELETE_EVENTS_OF_THESE: Final = delete(event).where(event.c.job_id.in_(select(job.c.id).where(_THESE)))
+_DELETE_THESE: Final = delete(job).where(_THESE)  # ON DELETE CASCADE: attempts, labels, keys, marks
+
 _FORGET_KEYS: Final = delete(idempotency_key).where(idempotency_key.c.job_id.in_(select(removal.c.job_id)))
 _MARKED: Final = (
     select(removal.c.job_id, job.c.version)
@@ -53,7 +64,7 @@ _MARKED: Final = (
 # As text, for they are executed by the driver itself: it takes the keys one by one while it deletes.
 _FIRST_EVENT: Final = "SELECT min(seq) FROM event WHERE job_id = ?"
 _DELETE_EVENT: Final = "DELETE FROM event WHERE job_id = ? AND seq = ?"
-_DELETE_JOB: Final = "DELETE FROM job WHERE id = ?"  # ON DELETE CASCADE: attempts, labels, the mark
+_DELETE_JOB: Final = "DELETE FROM job WHERE id = ?"
 
 
 class _Turn:
@@ -75,44 +86,76 @@ class _Turn:
                 return
 
 
-def is_due(connection: Connection, before: Mapping[State, datetime]) -> bool:
-    """Whether `remove_expired` would find something to do."""
-    if connection.execute(select(exists().select_from(removal))).scalar_one():
-        return True
-    asked = ({"state": state, "before": moment, "limit": 1} for state, moment in before.items())
-    return any(connection.execute(_EXPIRED, one).first() for one in asked)
+class _Expired(NamedTuple):
+    """What has expired of one state; `light` are the ids of the oldest, up to the first that is not light."""
+
+    state: State
+    before: datetime
+    light: list[int]
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The parameters of the statements above."""
+        return {"state": self.state, "before": self.before}
 
 
-def remove_expired(
-    connection: Connection,
-    before: Mapping[State, datetime],
-    *,
-    monotonic: Callable[[], float] = time.monotonic,
-) -> None:
-    """Remove some of what has expired, and of what somebody else has begun to remove.
+def remove_some(
+    store: Store, before: Mapping[State, datetime], *, monotonic: Callable[[], float] = time.monotonic
+) -> bool:
+    """Remove some of what has expired, or of what somebody has begun to remove; return whether there was any.
 
     Args:
-        connection: a write transaction, which this keeps short.
+        store: written in one short transaction, unless there is nothing to do.
         before: by final state, up to which `finished_at` a job has been kept long enough; a state that is missing
             is kept for ever.
-        monotonic: seconds, to see when the turn is over.
+        monotonic: seconds, to see when the transaction has taken long enough.
     """
-    turn = _Turn(monotonic)
-    room = JOBS - connection.execute(select(func.count()).select_from(removal)).scalar_one()
-    marked = 0
+    with store.read() as connection:
+        marked = connection.execute(select(exists().select_from(removal))).scalar_one()
+        expired = None if marked else _find(connection, before)
+    if not marked and expired is None:
+        return False
+    with store.write(durable=False) as connection:
+        turn = _Turn(monotonic)
+        if expired is not None and expired.light:
+            _remove_light(connection, expired, turn)
+            return True
+        if expired is not None:
+            connection.execute(_MARK_OLDEST, expired.asked)
+            connection.execute(_FORGET_KEYS)
+        _clear(connection, connection.execute(_MARKED).all(), turn)
+    return True
+
+
+def _find(connection: Connection, before: Mapping[State, datetime]) -> _Expired | None:
+    """Return the first state of which something has expired, and weigh that, for nobody waits for a reader."""
     for state, moment in before.items():
-        if marked < room:
-            asked = {"state": state, "before": moment, "limit": room - marked}
-            marked += connection.execute(_MARK_EXPIRED, asked).rowcount
-    if marked:
-        connection.execute(_FORGET_KEYS)
-    _clear(connection, connection.execute(_MARKED).all(), turn)
+        found = _Expired(state, moment, [])
+        left = LIGHT_BYTES
+        with connection.execute(_WEIGH_OLDEST, found.asked) as rows:
+            for job_id, size in rows:
+                left -= LIGHT_BYTES + 1 if size is None else size
+                if left < 0:
+                    return found
+                found.light.append(job_id)
+        if found.light:
+            return found
+    return None
+
+
+def _remove_light(connection: Connection, expired: _Expired, turn: _Turn) -> None:
+    for first in range(0, len(expired.light), CHUNK):
+        these = {"ids": expired.light[first : first + CHUNK], **expired.asked}
+        connection.execute(_DELETE_EVENTS_OF_THESE, these)
+        connection.execute(_DELETE_THESE, these)
+        if turn.is_over:
+            return
 
 
 def remove(store: Store, job_id: int, *, monotonic: Callable[[], float] = time.monotonic) -> None:
     """Delete a final job with its history; return when all of it is gone.
 
-    Should this be interrupted, the job is gone for all who look, and what is left of it goes by `remove_expired`.
+    Should this be interrupted, the job is gone for all who look, and what is left of it goes by `remove_some`.
 
     Raises:
         JobNotFoundError: no job has this id, or somebody else is removing it.

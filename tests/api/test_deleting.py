@@ -35,8 +35,7 @@ def test_a_job_with_a_long_history_is_deleted_to_the_end(world: World, talkative
 
 
 def test_a_job_that_is_being_removed_is_not_there_any_more(world: World, talkative: int) -> None:
-    with world.store.write(durable=False) as connection:
-        retention.remove_expired(connection, {State.FAILED: utc_now() + timedelta(1)})
+    assert retention.remove_some(world.store, {State.FAILED: utc_now() + timedelta(1)})
     assert first_events(world, talkative) > [1]
     for path in ("", "/result", "/partials", "/log", "/attempts"):
         problem(world.client.get(f"/jobs/{talkative}{path}"), 404, "job-not-found")

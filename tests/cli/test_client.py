@@ -261,7 +261,9 @@ def test_an_answer_that_is_not_jobrunners_is_named_as_such(
 # -- patience ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("later", ["0", format_datetime(datetime.now(UTC), usegmt=True)])
+@pytest.mark.parametrize(
+    "later", ["0", format_datetime(datetime.now(UTC), usegmt=True)], ids=["seconds", "date"]
+)
 def test_a_get_that_is_told_to_try_later_tries_later(server: Server, client: Client, later: str) -> None:
     server.replies = [Reply({}, 503, {"Retry-After": later}), Reply(job())]
     assert client.job(42)["id"] == 42

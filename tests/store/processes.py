@@ -110,11 +110,7 @@ def expire(url: str, before: datetime) -> bool:
     """Remove all that is final; return whether there was something to do."""
     store = Store(url)
     found = False
-    while True:
-        with store.write(durable=False) as connection:
-            if not retention.is_due(connection, dict.fromkeys(FINAL, before)):
-                break
-            retention.remove_expired(connection, dict.fromkeys(FINAL, before))
-            found = True
+    while retention.remove_some(store, dict.fromkeys(FINAL, before)):
+        found = True
     store.close()
     return found

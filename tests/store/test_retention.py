@@ -1,5 +1,6 @@
 """What is removed, in what pieces, and what is seen of it meanwhile."""
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -8,16 +9,17 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, func, select
 from sqlalchemy import event as engine_event
-from sqlalchemy import func, select
 
 from jobrunner.errors import JobNotFoundError, WrongStateError
 from jobrunner.lifecycle import Ending, State
 from jobrunner.reports import Report
 from jobrunner.store import idempotency, jobs, retention
+from jobrunner.store.engine import Store
 from jobrunner.store.tables import attempt, event, idempotency_key, job, label, removal
 from tests.store import processes as work
-from tests.store.books import START, Books, ended, new, partial
+from tests.store.books import START, Books, ended, new, partial, url_of
 from tests.store.processes import Processes
 from tests.waiting import eventually
 
@@ -47,26 +49,19 @@ def everything_until(moment: datetime) -> dict[State, datetime]:
     return dict.fromkeys(FINAL, moment)
 
 
-def is_due(books: Books, before: dict[State, datetime] | None = None) -> bool:
-    with books.read() as connection:
-        return retention.is_due(connection, everything_until(books.now) if before is None else before)
-
-
 def piece(
     books: Books, before: dict[State, datetime] | None = None, monotonic: Callable[[], float] = standing
-) -> None:
-    """Remove what one transaction may."""
-    with books.store.write(durable=False) as connection:
-        retention.remove_expired(
-            connection, everything_until(books.now) if before is None else before, monotonic=monotonic
-        )
+) -> bool:
+    """Remove what one transaction may; return whether there was something to do."""
+    if before is None:
+        before = everything_until(books.now)
+    return retention.remove_some(books.store, before, monotonic=monotonic)
 
 
 def remove_all(books: Books, before: dict[State, datetime] | None = None, **more: Any) -> int:
     """Return in how many pieces all that is due went."""
     pieces = 0
-    while is_due(books, before):
-        piece(books, before, **more)
+    while piece(books, before, **more):
         pieces += 1
     return pieces
 
@@ -102,12 +97,9 @@ def talkative(books: Books, events: int, **more: Any) -> int:
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_a_job_goes_when_it_was_kept_long_enough_and_not_before(books: Books, ending: Ending) -> None:
     job_id = books.finished(ending)
-    before = everything_until(START - timedelta(microseconds=1))
-    assert not is_due(books, before)
-    piece(books, before)
+    assert not piece(books, everything_until(START - timedelta(microseconds=1)))
     assert ids(books) == [job_id]
-    assert is_due(books, everything_until(START))
-    piece(books, everything_until(START))
+    assert piece(books, everything_until(START))
     assert ids(books) == []
 
 
@@ -177,8 +169,9 @@ def test_a_piece_ends_after_so_many_events(books: Books) -> None:
 
 
 def test_where_every_row_takes_longer_than_a_piece_may_one_goes_at_a_time(books: Books) -> None:
-    talkative(books, 5), talkative(books, 5)
-    assert remove_all(books, monotonic=ticking(1000)) == 12
+    each = retention.LIGHT_EVENTS + 1
+    talkative(books, each), talkative(books, each)
+    assert remove_all(books, monotonic=ticking(1000)) == 2 * (each + 1)
     assert set(rows(books).values()) == {0}
 
 
@@ -191,6 +184,66 @@ def test_a_deletion_that_is_asked_for_goes_in_pieces_too(books: Books) -> None:
     retention.remove(books.store, job_id, monotonic=ticking(1))
     assert len(begun) >= 50 / (retention.LOCK_SECONDS * 1000)
     assert ids(books) == [other]
+
+
+def test_light_jobs_go_many_at_a_time_and_each_of_them_whole(books: Books) -> None:
+    for _ in range(retention.CHUNK + 1):
+        talkative(books, retention.LIGHT_EVENTS)
+    piece(books, monotonic=ticking(1000))
+    assert rows(books) == {
+        "job": 1,
+        "event": retention.LIGHT_EVENTS,
+        "attempt": 1,
+        "label": 0,
+        "idempotency_key": 0,
+        "removal": 0,
+    }
+
+
+@pytest.mark.parametrize("heavy", ["result", "params", "partial"])
+def test_a_job_is_not_light_whose_few_rows_are_large(books: Books, heavy: str) -> None:
+    large = f'"{"x" * retention.LIGHT_BYTES}"'
+    first = books.finished(Ending.SUCCEEDED)
+    books.later(1)
+    claimed = books.running(params=large if heavy == "params" else "{}")
+    said = [partial(large)] if heavy == "partial" else []
+    result = {"result": large} if heavy == "result" else {}
+    books.report(books.end_of(claimed, Ending.SUCCEEDED, *said, **result))
+    piece(books, monotonic=ticking(1000))
+    assert ids(books) == [claimed.id]  # the first alone
+    assert first != claimed.id
+    piece(books, monotonic=ticking(1000))
+    assert seqs(books, claimed.id)[0] == 2
+    assert rows(books)["removal"] == 1
+
+
+def test_light_jobs_together_are_not_heavy(books: Books) -> None:
+    third = f'"{"x" * (retention.LIGHT_BYTES // 3)}"'
+    for _ in range(5):
+        claimed = books.running()
+        books.report(books.end_of(claimed, Ending.SUCCEEDED, result=third))
+    piece(books)
+    assert len(ids(books)) == 3
+
+
+def test_a_job_that_is_asked_for_again_just_before_it_goes_stays(books: Books) -> None:
+    stays = books.finished(Ending.EXCEPTION)
+    books.finished(Ending.EXCEPTION)
+
+    class Interrupted(Store):
+        """When this one wants to write, somebody else has just written."""
+
+        @contextlib.contextmanager
+        def write(self, *, durable: bool) -> Iterator[Connection]:
+            books.requeue(stays)
+            with super().write(durable=durable) as connection:
+                yield connection
+
+    store = Interrupted(url_of(books.store.path))
+    assert retention.remove_some(store, everything_until(books.now))
+    store.close()
+    assert ids(books) == [stays]
+    assert seqs(books, stays) == [1, 2, 3, 4]
 
 
 # -- what is seen meanwhile ----------------------------------------------------------------------
@@ -238,7 +291,6 @@ def test_what_somebody_has_begun_to_remove_goes_even_where_jobs_are_kept_for_eve
     talkative(books, 30)
     piece(books, monotonic=ticking(1))
     stays = talkative(books, 5)
-    assert is_due(books, {})
     assert remove_all(books, {}) >= 1
     assert ids(books) == [stays]
     assert rows(books)["event"] == 5
@@ -304,7 +356,9 @@ def test_every_row_is_found_by_an_index(books: Books) -> None:
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
         executed[statement] = parameters
 
-    talkative(books, 5)
+    books.submit(*[new()] * retention.CHUNK)
+    books.report(*(books.end_of(one, Ending.SUCCEEDED) for one in books.claim()))
+    talkative(books, retention.LIGHT_EVENTS + 1)
     engine_event.listen(books.store.engine, "before_cursor_execute", note)
     remove_all(books)
     engine_event.remove(books.store.engine, "before_cursor_execute", note)
@@ -316,10 +370,12 @@ def test_every_row_is_found_by_an_index(books: Books) -> None:
         for statement, parameters in executed.items():
             plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
             for detail in plan.scalars("detail"):
+                assert not (statement.startswith("DELETE") and "ix_job_expiry" in detail), statement
                 (scanned if detail.startswith(("SCAN", "USE TEMP")) else found).add(detail)
     # What is marked is little; the rest is searched.
     assert {detail.split(" USING")[0] for detail in scanned} <= {"SCAN removal", "SCAN CONSTANT ROW"}
     assert "SEARCH job USING COVERING INDEX ix_job_expiry (state=? AND finished_at<?)" in found
+    assert "SEARCH job USING INDEX ix_job_expiry (state=? AND finished_at<?)" in found
 
 
 def test_what_is_free_again_is_used_again(books: Books) -> None:
@@ -346,8 +402,15 @@ def test_the_write_ahead_log_grows_no_more_than_by_other_writes(books: Books) ->
         talkative(books, 2500, labels={"who": "me"})
     books.store.checkpoint_if_large(1)
     longest = 0
-    while is_due(books):
-        piece(books, monotonic=ticking(0.02))
+    while piece(books, monotonic=ticking(0.02)):
         longest = max(longest, books.store.wal_bytes())
         books.store.checkpoint_if_large(bound)
     assert longest < 2 * bound
+
+
+def test_what_is_deleted_is_not_written_once_more(books: Books) -> None:
+    claimed = books.running()
+    books.report(books.end_of(claimed, Ending.SUCCEEDED, result=f'"{"x" * (16 << 20)}"'))
+    books.store.checkpoint_if_large(1)
+    remove_all(books)
+    assert books.store.wal_bytes() < 5 << 20  # what it keeps after a checkpoint
