@@ -122,5 +122,7 @@ def _announce(client: Client, store: Store, chosen: Settings) -> None:
 
 
 def _first_line(client: Client) -> str:
-    callable_as_it_is = [task["name"] for task in client.tasks()["items"] if not task["params"].get("required")]
+    callable_as_it_is = [
+        task["name"] for task in client.tasks()["items"] if not task["params"].get("required")
+    ]
     return first_curl_line(client.url, callable_as_it_is)
