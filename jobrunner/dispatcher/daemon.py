@@ -105,8 +105,10 @@ class _Daemon:
             signal.signal(signum, lambda number, _: self._note(number))
         notify("READY=1")
         log.info("ready: %d workers, dispatcher %d", self._pool.size, dispatcher.id)
+        rest_seconds = self._step(dispatcher)
         while not dispatcher.is_drained:
-            self._wait(self._step(dispatcher))
+            self._wait(rest_seconds)
+            rest_seconds = self._step(dispatcher)
         notify("STOPPING=1")
         self._pool.close()
         dispatcher.end(utc_now())

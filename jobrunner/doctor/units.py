@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from jobrunner.dispatcher.pool import CLOSE_SECONDS
+from jobrunner.dispatcher.pool import CLOSE_SECONDS, WRITER_SECONDS
 from jobrunner.doctor.findings import Said, Told, ok, serious, warning
 from jobrunner.errors import SettingError
 from jobrunner.settings import Settings, load
@@ -148,7 +148,7 @@ def _at_a_stop(given: Mapping[str, str], settings: Settings) -> Iterator[_Fault]
     if mode != "mixed":
         does = _KILL_MODES.get(mode, "which is not what a drain needs")
         yield serious, "KillMode=mixed", f"KillMode={mode}, {does}"
-    needed = settings.drain_seconds + settings.grace_seconds + CLOSE_SECONDS
+    needed = settings.drain_seconds + settings.grace_seconds + CLOSE_SECONDS + WRITER_SECONDS
     if seconds(limit) <= needed:
         said = f"a drain may take {needed:g} s: jobs that could finish are killed"
         yield (

@@ -1,10 +1,11 @@
 """`python -m tests.bench.memory`: whether a dispatcher grows with the jobs that it has run.
 
-Runs no-op jobs in one `jobrunner serve`, and prints what each of its processes takes after the first few and after
-the last: resident (RSS) and proportional (PSS, what is shared counts once among all) memory, in MB.
+Runs no-op jobs in one `jobrunner serve`, and prints what each of its processes takes after few and after
+more and more: resident memory (RSS), and proportional memory (PSS, of what is shared a part).
 """
 
 import argparse
+import itertools
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -39,28 +40,23 @@ def _proportional(pid: int) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.memory", description=__doc__)
-    parser.add_argument("--few", type=int, default=2_000, help="jobs before the first look")
-    parser.add_argument("--many", type=int, default=200_000, help="jobs before the second")
-    given = parser.parse_args()
+    parser.add_argument(
+        "--looks", type=int, nargs="+", default=[2_000, 20_000, 100_000, 200_000], help="after so many jobs"
+    )
+    looks = parser.parse_args().looks
+    found: list[tuple[dict[str, float], dict[str, float]]] = []
     with tempfile.TemporaryDirectory(prefix="jobrunner-bench-") as directory:
         server = Server(Path(directory))
         try:
-            no_op_jobs(server, given.few)
-            before = [megabytes(server, measure) for measure in (_resident, _proportional)]
-            rate = no_op_jobs(server, given.many - given.few)
-            after = [megabytes(server, measure) for measure in (_resident, _proportional)]
+            for before, after in itertools.pairwise([0, *looks]):
+                no_op_jobs(server, after - before)
+                found.append((megabytes(server, _resident), megabytes(server, _proportional)))
         finally:
             server.close()
-    print(
-        f"no-op jobs, {rate:,.0f} a second; memory in MB after {given.few:,} and after {given.many:,} of them"
-    )
-    for name in sorted(before[0]):
-        (rss, pss), (rss_after, pss_after) = ([one[name] for one in look] for look in (before, after))
-        print(
-            f"  {name:14} RSS {rss:6.1f} {rss_after:6.1f}   PSS {pss:6.1f} {pss_after:6.1f}   x {pss_after / pss:.2f}"
-        )
-    total = [sum(look[1].values()) for look in (before, after)]
-    print(f"  in all, PSS    {total[0]:.1f} {total[1]:.1f}   x {total[1] / total[0]:.2f}")
+    print("memory in MB after so many no-op jobs" + "".join(f"{look:>16,}" for look in looks))
+    for name in found[0][0]:
+        print(f"  {name:35}" + "".join(f"  RSS{rss[name]:5.1f} {pss[name]:5.1f}" for rss, pss in found))
+    print(f"  {'all, proportional (PSS)':35}" + "".join(f"{sum(pss.values()):16.1f}" for _, pss in found))
 
 
 if __name__ == "__main__":

@@ -33,9 +33,12 @@ def prepared(service: Service) -> None:
     service.type(blocks("Your own tasks")[0])
 
 
-def _wait_for_restart(service: Service, main_pid: int, unit: str = DISPATCHER) -> None:
+def _wait_for_restart(service: Service, before: int) -> None:
+    # The pid first: it may still be the old process that is active, and gone a moment later.
     in_a_minute(
-        lambda: service.box.show(unit, "ActiveState") == "active" and service.main_pid(unit) != main_pid
+        lambda: (
+            service.main_pid() not in {before, 0} and service.box.show(DISPATCHER, "ActiveState") == "active"
+        )
     )
 
 

@@ -52,5 +52,5 @@ def test_a_drop_in_that_loses_jobs_is_serious_and_named(service: Service) -> Non
     service.box.run(f"mkdir -p {folder}; printf '{lines}' >{folder}/doctor.conf; systemctl daemon-reload")
     found = doctor(service, status=1)["unit"]
     assert [grade for grade, _ in found] == ["serious"] * 3
-    for line in ("KillMode=mixed", "TimeoutStopSec=50", "OOMPolicy=continue"):
+    for line in ("KillMode=mixed", "TimeoutStopSec=60", "OOMPolicy=continue"):
         assert f"write {line} under [Service] by `systemctl edit {DISPATCHER}`" in str(found)

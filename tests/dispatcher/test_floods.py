@@ -80,13 +80,13 @@ def test_partial_results_that_come_faster_than_they_can_be_written_wait_and_fill
     daemon = world.start(workers=2)
     writer = daemon.writer_pid()
     os.kill(writer, signal.SIGSTOP)  # a disk that takes nothing at all
-    large = world.submit("yields_texts", params={"size": MIB - 2, "times": 400})[0]
-    small = world.submit("count", params={"n": 50_000})[0]
+    large = world.submit("yields_texts", params={"size": MIB - 2, "times": 300})[0]
+    small = world.submit("count", params={"n": 20_000})[0]
     daemon.wait_until_stalled()
     processes = {slot["job_id"]: slot["process_pid"] for slot in daemon.slots()}
     assert max(kernel.usage([pid]).resident_bytes for pid in processes.values()) < SMALL
     os.kill(writer, signal.SIGCONT)
-    assert [job.partials for job in world.all_finished([large, small])] == [400, 50_000]
+    assert [job.partials for job in world.all_finished([large, small])] == [300, 20_000]
     _assert_small(daemon)
 
 

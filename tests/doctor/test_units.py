@@ -43,7 +43,7 @@ LoadError=org.freedesktop.systemd1.NoSuchUnit "Unit nothere.service not found."
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     made = tmp_path / "jobrunner.toml"
-    made.write_text('data = "/var/lib/jobrunner"\ndrain_seconds = 40\ngrace_seconds = 10\n', encoding="ascii")
+    made.write_text('data = "/var/lib/jobrunner"\ndrain_seconds = 31\ngrace_seconds = 4\n', encoding="ascii")
     return made
 
 
@@ -129,7 +129,7 @@ def test_the_settings_of_a_unit_are_those_that_it_starts_with(config: Path) -> N
 def test_a_unit_without_a_settings_file_reads_the_one_where_it_runs(config: Path, tmp_path: Path) -> None:
     start = "{ argv[]=/bin/jobrunner dispatcher ; }"
     here = unit(config, ExecStart=start, WorkingDirectory=str(tmp_path))
-    assert here.settings().drain_seconds == 40
+    assert here.settings().drain_seconds == 31
     there = unit(config, ExecStart=start, WorkingDirectory="/")
     assert there.settings().drain_seconds == Settings().drain_seconds
 
