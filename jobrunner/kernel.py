@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path, PurePath
 from typing import Final, NamedTuple
 
+from jobrunner import mounts
+
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _PR_SET_CHILD_SUBREAPER: Final = 36  # linux/prctl.h
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -121,18 +123,16 @@ def oom_counter(proc: Path = Path("/proc/self")) -> Path | None:
 
     None if there is no such file: no cgroup counts memory, or it cannot be seen from here.
     """
-    found = [line.split(":", 2) for line in (proc / "cgroup").read_text(encoding="utf-8").splitlines()]
+    text = os.fsdecode((proc / "cgroup").read_bytes())
+    found = [line.split(":", 2) for line in text.splitlines()]
     groups = {name: group for _, names, group in found for name in names.split(",")}
     kind, name = ("cgroup", "memory.oom_control") if "memory" in groups else ("cgroup2", "memory.events")
     group = PurePath(groups.get("memory", groups.get("", "")))
-    for line in (proc / "mountinfo").read_text(encoding="utf-8").splitlines():
-        mount, _, system = line.partition(" - ")
-        root, point = mount.split()[3:5]
-        its_kind, _, options = system.split()[:3]
-        counts_memory = kind == "cgroup2" or "memory" in options.split(",")
-        if its_kind == kind and counts_memory and group.is_relative_to(root):
-            file = Path(point) / group.relative_to(root) / name
-            return file if file.is_file() else None
+    for mount in mounts.read(mounts.mountinfo(proc)):
+        counts_memory = kind == "cgroup2" or "memory" in mount.options
+        if mount.kind == kind and counts_memory and group.is_relative_to(mount.root):
+            file = mount.point / group.relative_to(mount.root) / name
+            return file if file.is_file() and b"oom_kill " in file.read_bytes() else None
     return None
 
 

@@ -80,7 +80,8 @@ def lost_seconds(used: int, turn: float, uniform: Callable[[float, float], float
 
     One of those that were lost together may have done it, by a kill or by eating the machine's memory, and will do
     it again.  So they go on one after another, the youngest first, for that one has run the shortest time without
-    harm.  One that does it within APART_SECONDS of its start then costs no other more than two attempts.
+    harm.  One that does it within APART_SECONDS of its start then costs no other more than two attempts.  A
+    dispatcher that starts lays the turns anew, for to start may take longer than they last.
 
     Args:
         used: the crash retries spent before this one.  From the third on it backs off too, lest a job with a large

@@ -12,6 +12,7 @@ from jobrunner.api.replies import situation
 from jobrunner.errors import StoreError
 from jobrunner.store import catalogue, dispatchers
 from jobrunner.store.dispatchers import Dispatcher
+from jobrunner.store.engine import CHECKPOINT_BYTES_WITHOUT_DAEMON
 
 
 class _NotMetError(Exception):
@@ -35,6 +36,7 @@ def _schema(api: Api) -> str:
 
 
 def _writable(api: Api) -> str:
+    api.store.checkpoint_if_large(CHECKPOINT_BYTES_WITHOUT_DAEMON)  # each look makes the log a page longer
     api.store.try_to_write()
     return "it can be written"
 
@@ -45,7 +47,7 @@ def _dispatcher(api: Api) -> str:
     if not fresh:
         lease = api.settings.lease_seconds
         raise _NotMetError(
-            f"none has given a sign of life for {lease:g} s: is `jobrunner dispatcher` running?"
+            f"none is alive: it is still starting, or none was started, or it has been silent for over {lease:g} s"
         )
     return f"{len(fresh)} alive, {sum(one.workers for one in fresh)} workers"
 

@@ -63,7 +63,7 @@ def backup_(file: Path, config: Path | None, **flags: Any) -> None:
 def check(file: Path | None, config: Path | None, **flags: Any) -> None:
     """Check the store, or the backup FILE: its schema, the file itself, and whether the books agree.
 
-    Nothing is changed, and the store may be at work.  If anything is wrong, the exit status is 1.
+    No job is changed, and the store may be at work.  If anything is wrong, the exit status is 1.
 
     $ jobrunner db check --data /var/lib/jobrunner
     $ jobrunner db check before-the-update.db

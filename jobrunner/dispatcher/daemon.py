@@ -9,6 +9,7 @@ import logging
 import os
 import selectors
 import signal
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, NoReturn
 
@@ -33,6 +34,7 @@ from jobrunner.store.engine import Store
 from jobrunner.wakeup import Bell
 
 PAUSE_SECONDS: Final = 0.5  #: after the store could not be used
+EXTEND_SECONDS: Final = 30.0  #: what the service manager grants a start between two tries
 QUIET_SECONDS: Final = (
     2.5  #: without a failure until an outage is over: not every step writes, a heartbeat does
 )
@@ -94,9 +96,7 @@ class _Daemon:
     def run(self, catalogue: Catalogue) -> NoReturn:
         """Come up, step until drained, then end the process."""
         self._pool.wait_until_ready()
-        self._dispatcher = dispatcher = Dispatcher(
-            self._store, self._pool, catalogue, self._settings, now=utc_now()
-        )
+        self._dispatcher = dispatcher = self._registered(catalogue)
         self._bell = Bell(self._settings.data / BELLS, f"{dispatcher.id}.sock")
         self._selector = selectors.DefaultSelector()
         for fd in (self._wakeup, self._bell.fileno(), *self._pool.bells):
@@ -115,6 +115,17 @@ class _Daemon:
         self._bell.close()
         log.info("stopped")
         _exit_now(os.EX_OK)
+
+    def _registered(self, catalogue: Catalogue) -> Dispatcher:
+        """Enter the store, however long that takes: to end would cost the Pool and its imports, each time."""
+        while True:
+            self._pool.check()
+            try:
+                return Dispatcher(self._store, self._pool, catalogue, self._settings, now=utc_now())
+            except StoreUnavailableError as error:
+                self._outage.goes_on(error)
+                notify(f"EXTEND_TIMEOUT_USEC={EXTEND_SECONDS * 1e6:.0f}\nSTATUS={error}")
+            time.sleep(PAUSE_SECONDS)  # no signal is caught yet: SIGTERM ends it here
 
     def _step(self, dispatcher: Dispatcher) -> float:
         while self._signals:

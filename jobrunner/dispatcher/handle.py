@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import selectors
 import signal
 import subprocess
@@ -56,7 +57,9 @@ class Handle:
         self.is_ready = False  #: whether it has said hello
         self.jobs = 0  #: that it was given
         self.cpu_seconds = 0.0  #: that it had used when it last told
-        self.peak_bytes = 0  #: the highest peak that its jobs have told of
+        #: the highest peak that its jobs have told of.  At first this process's own, for its memory is the new
+        #: process's until exec, and the kernel counts that as its peak.
+        self.peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         sizes = (limits.max_result_bytes, limits.max_partial_bytes, limits.max_partials_bytes)
         ours, theirs = Pipe()
         output, printed = os.pipe()

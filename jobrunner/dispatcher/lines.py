@@ -88,9 +88,7 @@ def meaning(line: bytes) -> Any:
         raise GarbageError
     try:
         return decode(memoryview(line)[1:])
-    except RecursionError:  # deeper than this decoder goes, which no garbage is
-        return None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):  # the decoder reads deeper than a job process writes
         raise GarbageError from None
 
 

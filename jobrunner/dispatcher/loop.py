@@ -60,7 +60,7 @@ class Dispatcher:
         self._counted = Counts(0, 0, 0, 0.0)
         self._counted_at = now
         self._drain_until: datetime | None = None
-        self._claimed: list[moves.Claimed] = []  # and not started, if the store failed in between
+        self._claimed: list[list[moves.Claimed]] = []  # bundles not started, if the store failed in between
         self._look_for_stops = True
         self._stops: dict[tuple[int, int], Stop] = {}
         self._untold = False  # whether some stop has not reached its worker yet
@@ -68,20 +68,22 @@ class Dispatcher:
             int, tuple[datetime, int]
         ] = {}  # of others: heartbeat, our beats since it changed
         self.id = 0
-        self.id = self._register(now)
-        self.serve(catalogue, now)
+        self.id = self._register(catalogue, now)
+        self._take(catalogue)
 
     # -- what is asked of it from outside --------------------------------------------------------
 
     def serve(self, catalogue: Catalogue, now: datetime) -> None:
         """Publish these tasks, and run only them from now on."""
+        with self._store.write(durable=False) as connection:
+            _publish(connection, self.id, catalogue, now)
+        self._take(catalogue)
+
+    def _take(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
         self._task_names = [task["name"] for task in catalogue.tasks]
         for module, why in catalogue.errors.items():
             log.error("task module %s cannot be imported, its tasks are not served: %s", module, why)
-        with self._store.write(durable=False) as connection:
-            store_catalogue.publish(connection, self.id, catalogue.tasks, now=now)
-            dispatchers.set_module_errors(connection, self.id, catalogue.errors)
 
     def drain(self, now: datetime, seconds: float) -> None:
         """Start nothing more; what still runs after `seconds` goes back to the queue, uncharged."""
@@ -118,13 +120,13 @@ class Dispatcher:
         if self._drain_until is not None or not free or not self._task_names:
             return
         if not self._claimed:
-            self._claimed = self._claim(free)
-        if any(one.crash_retries == 0 for one in self._claimed):
+            self._claimed = self._packer.pack(self._claim(free), free)
+        if any(one.crash_retries == 0 for bundle in self._claimed for one in bundle):
             # At most once, even if the power fails: this commit takes the claim to the disk with it.
             with self._store.write(durable=True) as connection:
                 dispatchers.heartbeat(connection, self.id, slots=self._slots(), now=self._clock())
-        claimed, self._claimed = self._claimed, []
-        for bundle in self._packer.pack(claimed, free):
+        bundles, self._claimed = self._claimed, []
+        for bundle in bundles:
             self._pool.start([self._ticket(one) for one in bundle])
 
     def _claim(self, free: int) -> list[moves.Claimed]:
@@ -232,13 +234,17 @@ class Dispatcher:
 
     # -- the dead ----------------------------------------------------------------------------------
 
-    def _register(self, now: datetime) -> int:
+    def _register(self, catalogue: Catalogue, now: datetime) -> int:
         with self._store.write(durable=False) as connection:
             dead = self._dead(connection)
         for dispatcher_id in dead:
             self._give_back(dispatcher_id, now)
         with self._store.write(durable=True) as connection:
-            return dispatchers.register(connection, this_process(), workers=self._pool.size, now=now)
+            # All or nothing: who fails here tries again, and would leave an entry that looks alive.
+            own_id = dispatchers.register(connection, this_process(), workers=self._pool.size, now=now)
+            _publish(connection, own_id, catalogue, now)
+            moves.postpone(connection, losses.apart(moves.lost(connection), self._clock()))
+        return own_id
 
     def _dead(self, connection: Connection) -> list[int]:
         """Return the dispatchers whose process is gone, or whose heartbeat has stood still for their lease.
@@ -282,6 +288,11 @@ class Dispatcher:
             dispatchers.end(connection, self.id, now=now)
             held = [known.get(one, Victim(*one)) for one in moves.held(connection, self.id)]
             store_reports.record(connection, losses.reports(held, self._pool.size, now))
+
+
+def _publish(connection: Connection, dispatcher_id: int, catalogue: Catalogue, now: datetime) -> None:
+    store_catalogue.publish(connection, dispatcher_id, catalogue.tasks, now=now)
+    dispatchers.set_module_errors(connection, dispatcher_id, catalogue.errors)
 
 
 def this_process() -> dispatchers.Process:

@@ -1,12 +1,15 @@
 """What becomes of attempts that were in hand when something under them died."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from jobrunner.lifecycle import Ending
 from jobrunner.reports import Ended, Report, error
+from jobrunner.retry import APART_SECONDS, CAP_SECONDS
+from jobrunner.store.moves import Lost
 
 
 class Victim(NamedTuple):
@@ -53,12 +56,38 @@ def reports(victims: Sequence[Victim], workers: int, now: datetime) -> list[Repo
     longer than those that may have run.
     """
     blamed = [one for one in victims if one.blame is not None]
-    pace = min(1.0, workers / max(1, len(blamed)))
+    pace = _pace(workers, len(blamed))
     turns = {(one.job_id, one.attempt): place * pace for place, one in enumerate(blamed)}
     return [
         Report(one.job_id, one.attempt, now, (), _ended(one, turns.get((one.job_id, one.attempt), 0.0)))
         for one in victims
     ]
+
+
+def apart(lost: Sequence[Lost], now: datetime) -> dict[int, datetime]:
+    """Return until when these must wait so as to start one after another, by id; the others stay as they are.
+
+    Their turns were laid from the moment at which they were lost.  To start the dispatcher again may have taken
+    longer than that, and all would start at once.  Nobody's turn comes earlier than it was.
+
+    Args:
+        lost: what started last first.
+        now: when the first may start.
+    """
+    together = Counter(one.dispatcher_id for one in lost)
+    until: dict[int, datetime] = {}
+    turn = now
+    for one in sorted(lost, key=lambda one: max(one.due_at or now, now)):
+        was_due = max(one.due_at or now, now)
+        due_at = max(was_due, min(turn, now + timedelta(seconds=CAP_SECONDS)))
+        if due_at > was_due:
+            until[one.id] = due_at
+        turn = due_at + timedelta(seconds=APART_SECONDS * _pace(one.workers, together[one.dispatcher_id]))
+    return until
+
+
+def _pace(workers: int, lost: int) -> float:
+    return min(1.0, workers / max(1, lost))
 
 
 def _ended(one: Victim, turn: float) -> Ended:

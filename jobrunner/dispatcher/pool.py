@@ -16,7 +16,8 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
-from multiprocessing import connection
+from multiprocessing import connection, util
+from multiprocessing.synchronize import SemLock
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,8 +56,9 @@ class WorkerPool:
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         self._writer.start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        self._begun = context.Value("i", 0)  # how many workers have been started so far
         self._pool = context.Pool(
-            size, worker.initialize, (self.slots, context.Value("i", 0), self._queue, limits, code)
+            size, worker.initialize, (self.slots, self._begun, self._queue, limits, code)
         )
         self._bundles: dict[int, Sequence[Ticket]] = {}  # by the serial of their first ticket
         self._ended: deque[tuple[int, list[float]]] = deque()  # filled by the Pool's own thread
@@ -82,10 +84,13 @@ class WorkerPool:
         while not all(slot.pid for slot in self.slots):
             if time.monotonic() > give_up_at:
                 raise PoolBrokenError(f"the workers did not come up in {START_SECONDS:g} s")
+            if self._begun.value > self.size:  # the Pool has put another one in the place of one that died
+                raise PoolBrokenError("a worker died while it came up")
             self.check()
             pause.wait(0.005)
         for index, slot in enumerate(self.slots):
             self._deaths.register(os.pidfd_open(slot.pid), selectors.EVENT_READ, _name(index))
+        _unlink_semaphores()
 
     # -- the words ------------------------------------------------------------------------------
 
@@ -174,14 +179,18 @@ class WorkerPool:
         while self._deaths.get_map() and (left := give_up_at - time.monotonic()) > 0:
             for key, _ in self._deaths.select(left):
                 self._deaths.unregister(key.fileobj)
+        if not self._deaths.get_map():
+            for (
+                slot
+            ) in self.slots:  # should `kill` be called after this: the pids may be somebody else's by then
+                slot.pid = slot.process_pid = 0
         self._finish_writing()
         kill_children()
 
     def _finish_writing(self) -> None:
         """Have the result writer write what is in the Queue, and end."""
-        if self._writer.pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._writer.pid, writer.FINISH)
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._writer_death, writer.FINISH)
         if not connection.wait([self._writer_death], WRITER_SECONDS):
             log.error(
                 "the results of some jobs could not be written in %g s: they will run again", WRITER_SECONDS
@@ -223,6 +232,17 @@ class WorkerPool:
                 victim = Victim(*victim[:2], blame, index, *last_seen(self.slots[index]))
             victims.append(victim)
         return victims
+
+
+def _unlink_semaphores() -> None:
+    """Remove the names of the semaphores in /dev/shm: all who use them have opened them by now.
+
+    Python would do that at its farewells, which no part of a dispatcher lives to see.
+    """
+    registry: dict[Any, Any] = util._finalizer_registry  # type: ignore[attr-defined]  # noqa: SLF001 - the one list
+    for finalizer in list(registry.values()):
+        if finalizer._callback is SemLock._cleanup:  # type: ignore[attr-defined]  # noqa: SLF001
+            finalizer()
 
 
 def _name(index: int) -> str:

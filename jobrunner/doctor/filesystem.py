@@ -5,11 +5,12 @@ import pwd
 import re
 import stat
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
-from jobrunner import sizes
+from jobrunner import mounts, sizes
 from jobrunner.doctor.findings import Told, ok, serious, warning
 from jobrunner.doctor.situation import Situation
+from jobrunner.mounts import Mount
 
 SERIOUS_BYTES: Final = 64 << 20  #: of free space: less than one checkpoint and a few results
 WARNING_BYTES: Final = 1 << 30
@@ -22,49 +23,17 @@ REMOTE: Final = re.compile(
     r"|fuse\.(sshfs|glusterfs|ceph|ceph-fuse|s3fs|gcsfuse|goofys|rclone|juicefs|blobfuse2?|vmhgfs-fuse|mount_davfs)"
 )
 MEMORY: Final = frozenset({"tmpfs", "ramfs", "rootfs"})
-_ESCAPED: Final = re.compile(r"\\([0-7]{3})")
-
-
-class Mount(NamedTuple):
-    """What is mounted at `point`: of its file system what lies under `root`.
-
-    The options are those of the mount and of its file system.
-    """
-
-    root: Path
-    point: Path
-    kind: str
-    options: frozenset[str]
-
-
-def mounts(mountinfo: str) -> list[Mount]:
-    """Read /proc/self/mountinfo (see proc_pid_mountinfo(5)), in its order."""
-    found = []
-    for line in mountinfo.splitlines():
-        here, _, there = line.partition(" - ")
-        root, point, options = here.split(" ")[3:6]
-        kind, _, more = (*there.split(" "), "")[:3]
-        flags = frozenset(f"{options},{more}".split(","))
-        found.append(Mount(Path(_unescaped(root)), Path(_unescaped(point)), kind, flags))
-    return found
 
 
 def mount_of(directory: Path, mountinfo: str) -> Mount:
     """Return what `directory`, which is resolved, lies on; of two at one place the later hides the earlier."""
-    holds = [one for one in mounts(mountinfo) if directory.is_relative_to(one.point)]
+    holds = [one for one in mounts.read(mountinfo) if directory.is_relative_to(one.point)]
     return max(enumerate(holds), key=lambda pair: (len(pair[1].point.parts), pair[0]))[1]
-
-
-def _unescaped(text: str) -> str:
-    # Bytes, as the kernel writes them: a name need not be UTF-8.
-    raw = _ESCAPED.sub(lambda match: chr(int(match[1], 8)), os.fsencode(text).decode("latin-1"))
-    return os.fsdecode(raw.encode("latin-1"))
 
 
 def kind(situation: Situation) -> Told:
     """On what the store lies."""
-    mountinfo = os.fsdecode(Path("/proc/self/mountinfo").read_bytes())
-    yield from judged_kind(situation.directory, mount_of(situation.directory, mountinfo))
+    yield from judged_kind(situation.directory, mount_of(situation.directory, mounts.mountinfo()))
 
 
 def judged_kind(directory: Path, mount: Mount) -> Told:

@@ -10,8 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from jobrunner import sizes
-from jobrunner.doctor.filesystem import mounts
+from jobrunner import mounts, sizes
 from jobrunner.doctor.findings import Told, ok, serious, warning
 from jobrunner.doctor.situation import Situation
 from jobrunner.settings import Settings
@@ -175,7 +174,7 @@ def control_groups(text: str, mountinfo: str) -> list[Path]:
         mountinfo: /proc/self/mountinfo.
     """
     places = [line.removeprefix("0::") for line in text.splitlines() if line.startswith("0::")]
-    points = [one for one in mounts(mountinfo) if one.kind == "cgroup2"]
+    points = [one for one in mounts.read(mountinfo) if one.kind == "cgroup2"]
     if not places or not points or ".." in places[0]:  # of another control group namespace
         return []
     top, root = points[-1].point, points[-1].root

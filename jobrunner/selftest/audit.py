@@ -122,13 +122,19 @@ def _of_runs(
     executions = Counter(line.split()[0] for line in lines)
     attempts = Counter(lines)
     for stamp, times in executions.items():
-        if times > 1 and asked[stamp]["crash_retries"] == 0:
-            yield from (Finding(Line.ONCE, job_id, f"it ran {times} times") for job_id in stored[stamp])
+        if stamp not in asked:
+            yield Finding(Line.OTHER, None, f"{stamp} ran, and nobody has asked for it")
+        elif times > 1 and asked[stamp]["crash_retries"] == 0:
+            yield from _each(Line.ONCE, stored.get(stamp), f"{stamp} ran {times} times")
     for line, times in attempts.items():
         if times > 1:
             stamp, number = line.split()
-            detail = f"attempt {number} ran {times} times"
-            yield from (Finding(Line.ONCE, job_id, detail) for job_id in stored[stamp])
+            yield from _each(Line.ONCE, stored.get(stamp), f"attempt {number} of {stamp} ran {times} times")
+
+
+def _each(line: Line, ids: Sequence[int] | None, detail: str) -> Iterator[Finding]:
+    """Yield a finding for each job; one of no job, where none is stored."""
+    yield from (Finding(line, job_id, detail) for job_id in ids or (None,))
 
 
 # -- jobs --------------------------------------------------------------------------------------------

@@ -89,7 +89,7 @@ class _Show:
         self._journal = written
         self._say = say
         ports = [side.port for side in stage.sides]
-        self._traffic = Traffic(ports, written, stage.runs, seed=plan.seed)
+        self._traffic = Traffic(ports, written, seed=plan.seed)
         self._chaos = Chaos(stage, decisions(plan.seed)) if plan.kill else None
         self._began = time.monotonic()
         self._tell_at = self._began + TELL_SECONDS

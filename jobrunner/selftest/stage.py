@@ -18,6 +18,7 @@ from jobrunner.errors import JobrunnerError, StoreUnavailableError
 from jobrunner.selftest import members
 from jobrunner.selftest.members import Member
 from jobrunner.selftest.roles import Role, assign
+from jobrunner.selftest.tasks import RUNS
 from jobrunner.store import dispatchers
 from jobrunner.store.engine import Store
 
@@ -107,9 +108,10 @@ class Stage:
             "max_jobs_per_process": 50,
         }
         settings = {f"JOBRUNNER_{name.upper()}": str(value) for name, value in chosen.items()}
-        return {**kept, **settings, **members.environ(self.mark)}
+        return {**kept, **settings, **members.environ(self.mark), RUNS: str(self.runs)}
 
     def __enter__(self) -> Self:
+        self.runs.touch(mode=0o600)
         self._guardian = subprocess.Popen(
             [sys.executable, "-m", "jobrunner.selftest.guardian", self.mark],
             stdin=subprocess.PIPE,

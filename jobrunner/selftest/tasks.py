@@ -7,15 +7,21 @@ the attempt that says it, so that a word of one attempt that was taken for anoth
 import os
 import time
 from collections.abc import Generator
-from typing import Any
+from typing import Annotated, Any, Final, TypeAlias
+
+import msgspec
 
 from jobrunner import current_job, task
 
+RUNS: Final = "SELFTEST_RUNS"  #: the variable with the path of the file in which executions note themselves
+Stamp: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[a-z0-9-]{1,64}$")]
 
-def _begin(stamp: str, runs: str) -> int:
-    """Note this execution in the file `runs`, in one write; return the attempt's number."""
+
+def _begin(stamp: str) -> int:
+    """Note this execution in the file that RUNS names, in one write; return the attempt's number."""
     attempt = current_job().attempt
-    fd = os.open(runs, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    # Not a parameter: whoever may submit a job must not choose what is written where.
+    fd = os.open(os.environ[RUNS], os.O_WRONLY | os.O_APPEND)
     try:
         os.write(fd, f"{stamp} {attempt}\n".encode("ascii"))
     finally:
@@ -35,18 +41,16 @@ def _sum(n: int) -> int:
 
 
 @task(name="selftest.squares")
-def squares(stamp: str, n: int, runs: str) -> dict[str, Any]:
+def squares(stamp: Stamp, n: int) -> dict[str, Any]:
     """Add the squares of 1 to `n`."""
-    attempt = _begin(stamp, runs)
+    attempt = _begin(stamp)
     return _answer(stamp, attempt, _sum(n))
 
 
 @task(name="selftest.stream")
-def stream(
-    stamp: str, n: int, runs: str, pause_seconds: float
-) -> Generator[dict[str, Any], None, dict[str, Any]]:
+def stream(stamp: Stamp, n: int, pause_seconds: float) -> Generator[dict[str, Any], None, dict[str, Any]]:
     """Add the squares of 1 to `n`; each sum on the way is a partial result, a progress and a line of the log."""
-    attempt = _begin(stamp, runs)
+    attempt = _begin(stamp)
     total = 0
     for number in range(1, n + 1):
         total += number * number
@@ -58,16 +62,16 @@ def stream(
 
 
 @task(name="selftest.stumble")
-def stumble(stamp: str, n: int, runs: str, times: int) -> dict[str, Any]:
+def stumble(stamp: Stamp, n: int, times: int) -> dict[str, Any]:
     """Raise in the first `times` attempts; then add the squares of 1 to `n`."""
-    attempt = _begin(stamp, runs)
+    attempt = _begin(stamp)
     if attempt <= times:
         raise RuntimeError(stamp)
     return _answer(stamp, attempt, _sum(n))
 
 
 @task(name="selftest.fail")
-def fail(stamp: str, runs: str) -> None:
+def fail(stamp: Stamp) -> None:
     """Raise in every attempt."""
-    _begin(stamp, runs)
+    _begin(stamp)
     raise ValueError(stamp)

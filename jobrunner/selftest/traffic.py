@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from jobrunner.errors import JobrunnerError
@@ -86,7 +85,6 @@ class Traffic:
         self,
         ports: Sequence[int],
         journal: Journal,
-        runs: Path,
         *,
         seed: int,
     ) -> None:
@@ -97,7 +95,7 @@ class Traffic:
             _Client(
                 [Door(port) for port in ports],
                 journal,
-                Wishes(f"{seed}-{number}", runs),
+                Wishes(f"{seed}-{number}"),
                 random.Random(f"{seed} {number}"),  # noqa: S311 - chance that can be had again
                 self._stop,
                 self._give_up,

@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from jobrunner.lifecycle import State
@@ -36,10 +35,9 @@ _WEIGHTS: Final = [kind.weight for kind in _KINDS]
 class Wishes:
     """Makes up submissions, each with a stamp of its own in its parameters."""
 
-    def __init__(self, name: str, runs: Path) -> None:
-        """Take whose they are, and where executions note themselves."""
+    def __init__(self, name: str) -> None:
+        """Take whose they are."""
         self._name = name
-        self._runs = str(runs)
         self._made = 0
 
     def make(self, rng: random.Random) -> dict[str, Any]:
@@ -48,7 +46,7 @@ class Wishes:
         _, task, params, priority = rng.choices(_KINDS, _WEIGHTS)[0]
         wish: dict[str, Any] = {
             "task": f"selftest.{task}",
-            "params": {"stamp": f"{self._name}-{self._made}", "runs": self._runs, **params(rng)},
+            "params": {"stamp": f"{self._name}-{self._made}", **params(rng)},
             "priority": rng.randint(priority - 6, priority),
             "labels": {"client": self._name},
             "retries": 0 if task == "fail" else PLENTY,

@@ -17,7 +17,8 @@ from jobrunner.store.engine import Store
 def write(store: Store, target: Path) -> None:
     """Copy the store as it is at one moment to `target`, while others go on writing.
 
-    The copy appears under its name when all of it is on the disk.  It may be read by whom the store may be read by.
+    The copy appears under its name when all of it is on the disk.  It may be read by whom the store may be read by;
+    made by root, it belongs to the store's owner.
 
     Raises:
         StoreError: there is no store, something is in the way, or the copy cannot be written.
@@ -28,17 +29,24 @@ def write(store: Store, target: Path) -> None:
         raise StoreError(f"{target} is there already: a backup takes the place of nothing")
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        mode = store.path.stat().st_mode & 0o777
-        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
+        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         store.copy_to(part)
+        _give_to_owner_of(store.path, part)
         _sync(part)
-        part.rename(target)
+        os.link(part, target)  # not renamed: that would replace what has come there meanwhile
         _sync(target.parent)
     except OSError as error:
         raise StoreError(f"the backup cannot be written to {target}: {error.strerror}") from error
     finally:
         with suppress(OSError):
             part.unlink()
+
+
+def _give_to_owner_of(store: Path, copy: Path) -> None:
+    its = store.stat()
+    if os.geteuid() == 0:
+        os.chown(copy, its.st_uid, its.st_gid)
+    copy.chmod(its.st_mode & 0o777)
 
 
 def _sync(path: Path) -> None:

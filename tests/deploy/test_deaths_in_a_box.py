@@ -173,7 +173,7 @@ def test_a_dispatcher_that_hangs_leaves_its_stack_and_is_started_again(service: 
     assert "Watchdog timeout" in said
     assert "Fatal Python error: Aborted" in said
     assert ("in hang" if signal == "USR2" else "dispatcher/daemon.py") in said
-    in_a_minute(lambda: _all_processes(service) == _descendants(service, service.main_pid()))
+    in_a_minute(lambda: (pid := service.main_pid()) and _all_processes(service) == _descendants(service, pid))
     service.touch(f"after-{signal}")
     assert service.result(job_id) == 2
     assert service.outcomes(job_id) == ["lost", "succeeded"]

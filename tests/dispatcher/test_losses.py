@@ -1,14 +1,15 @@
 """What becomes of attempts when something under them has died."""
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
-from jobrunner.dispatcher.losses import Victim, of_dead, reports
+from jobrunner.dispatcher.losses import Victim, apart, of_dead, reports
 from jobrunner.lifecycle import Ending, State
 from jobrunner.reports import Ended
-from jobrunner.retry import APART_SECONDS
+from jobrunner.retry import APART_SECONDS, CAP_SECONDS
 from jobrunner.store import dispatchers, moves
+from jobrunner.store.moves import Lost
 from tests.dispatcher.test_loop import START, ObedientPool, Room
 
 SLOTS = json.dumps(
@@ -67,4 +68,64 @@ def test_what_a_dead_dispatcher_held_goes_on_one_after_another_the_youngest_firs
         room.now += timedelta(seconds=APART_SECONDS)
     assert started == [ids[:1:-1], ids[:0:-1], ids[::-1]]
     assert {room.state(job_id) for job_id in ids} == {State.RUNNING}
+    room.store.close()
+
+
+# -- after a restart -----------------------------------------------------------------------------------
+
+
+def _after(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def _lost(*due_at: datetime | None, by: int = 1, workers: int = 8) -> list[Lost]:
+    """Jobs 0, 1, ... that one dispatcher lost, the youngest first."""
+    return [Lost(job_id, due, by, workers) for job_id, due in enumerate(due_at)]
+
+
+def test_those_whose_turn_is_past_go_on_one_after_another_from_now_on() -> None:
+    assert apart(_lost(None, _after(-6), _after(-3)), START) == {1: _after(3), 2: _after(6)}
+    assert apart(_lost(None), START) == apart(_lost(_after(-3)), START) == {}
+    assert apart([], START) == {}
+
+
+def test_those_that_wait_long_enough_stay_as_they_are_and_none_is_to_start_beside_them() -> None:
+    assert apart(_lost(None, _after(3), _after(7)), START) == {}
+    assert apart(_lost(None, _after(7), _after(8)), START) == {2: _after(10)}
+    assert apart(_lost(None, _after(1), _after(2), _after(60)), START) == {1: _after(3), 2: _after(6)}
+    assert apart(_lost(_after(2), None, _after(3)), START) == {0: _after(3), 2: _after(6)}
+
+
+def test_short_jobs_that_were_lost_together_wait_no_longer_after_a_restart() -> None:
+    until = apart(_lost(*[None] * 60, workers=2), START)
+    assert [until[job_id] for job_id in range(1, 60)] == [_after(0.1 * job_id) for job_id in range(1, 60)]
+    alone = Lost(99, None, 2, 2)  # by another dispatcher: of these each may have run
+    assert apart([alone, *_lost(*[None] * 60, workers=2)], START)[0] == _after(APART_SECONDS)
+
+
+def test_none_waits_longer_than_the_cap() -> None:
+    until = apart(_lost(*[None] * 200, workers=200), START)
+    assert max(until.values()) == _after(CAP_SECONDS)
+
+
+def test_after_a_restart_that_took_longer_than_their_turns_the_lost_still_go_on_one_after_another(
+    tmp_path: Path,
+) -> None:
+    room = Room(tmp_path)
+    pool = ObedientPool(size=4)
+    dispatcher = room.dispatcher(pool)
+    ids = room.submit(4)
+    dispatcher.step(room.now)
+    released, *lost = ids
+    died = "the forkserver died while it ran"
+    dispatcher.end(room.now, [Victim(job_id, 1, None if job_id == released else died) for job_id in ids])
+    room.now += timedelta(minutes=1)
+    pool = ObedientPool(size=4)
+    dispatcher = room.dispatcher(pool)
+    started: list[set[int]] = []
+    for _ in lost:
+        dispatcher.step(room.now)
+        started.append({ticket.job_id for ticket in pool.in_hand})
+        room.now += timedelta(seconds=APART_SECONDS)
+    assert started == [{released, *lost[2:]}, {released, *lost[1:]}, {released, *lost}]
     room.store.close()

@@ -1,5 +1,6 @@
 """The small parts of the dispatcher, each by itself."""
 
+import json
 import os
 import queue
 import signal
@@ -24,6 +25,7 @@ from jobrunner.dispatcher.slots import Slot, Stop, counts, request_stop, request
 from jobrunner.dispatcher.tickets import Code, Limits
 from jobrunner.lifecycle import Ending
 from jobrunner.reports import Report
+from jobrunner.tasks.encoding import MOST_LEVELS, to_json
 from tests.dispatcher.running import MODULES, is_gone
 from tests.waiting import eventually
 
@@ -56,6 +58,24 @@ def test_lines_come_out_whole_however_they_were_cut(sent: list[bytes], data: st.
         reader.read()
     os.close(receiving)
     assert found == sent
+
+
+DEEP = 1_000_000  # levels, more than any version of Python lets a decoder go
+
+
+@pytest.mark.parametrize("end", ["", "]", "]}"], ids=["unfinished", "list", "object"])
+@pytest.mark.parametrize("kind", lines.Kind)
+def test_a_line_too_deep_to_be_read_is_garbage(kind: lines.Kind, end: str) -> None:
+    end = end.replace("]", "]" * DEEP)
+    for start in ("", '{"zz":', '{"done":'):
+        with pytest.raises(lines.GarbageError):
+            lines.meaning(kind.value + f"{start}{'[' * DEEP}{end}".encode())
+
+
+@pytest.mark.parametrize("kind", [lines.Kind.RESULT, lines.Kind.PARTIAL])
+def test_a_line_as_deep_as_a_job_process_writes_can_be_read(kind: lines.Kind) -> None:
+    text = to_json(json.loads('[{"a":' * (MOST_LEVELS // 2) + "1" + "}]" * (MOST_LEVELS // 2)), "result")
+    assert bytes(lines.meaning(kind.value + text.encode())) == text.encode()
 
 
 # -- the log ---------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import pytest
 
 from jobrunner.client import Client
 from jobrunner.lifecycle import State
+from jobrunner.retry import APART_SECONDS
 from jobrunner.store import catalogue
 from jobrunner.store.jobs import Job
 from tests.cli.running import serving
@@ -13,14 +14,14 @@ from tests.dispatcher.running import MODULES, World, is_gone, told
 from tests.waiting import eventually
 
 
-def _run_until_final(world: World, job_ids: list[int]) -> list[Job]:
+def _run_until_final(world: World, job_ids: list[int], tasks: str = "faults") -> list[Job]:
     """Start the dispatcher again whenever it has died, until the jobs are final; return them."""
-    daemon = world.start()
+    daemon = world.start(ready=False, tasks=tasks)
 
     def are_final() -> bool:
         nonlocal daemon
         if daemon.process.poll() is not None:
-            daemon = world.start(ready=False)
+            daemon = world.start(ready=False, tasks=tasks)
         return all(world.job(job_id).is_final for job_id in job_ids)
 
     eventually(are_final, 60)
@@ -38,6 +39,27 @@ def test_a_job_that_kills_what_runs_it_fails_after_its_budget_and_the_others_suc
     job, *others = _run_until_final(world, [poison, long, *ordinary])
     assert (job.state, world.error(job)["kind"], job.attempt) == (State.FAILED, "lost", 2)
     assert {one.state for one in others} == {State.SUCCEEDED}
+
+
+def test_a_start_that_takes_longer_than_the_lost_are_apart_costs_the_neighbours_nothing(
+    world: World, tmp_path: Path
+) -> None:
+    # Loaded twice before the dispatcher is up: to tell the tasks, and for the workers.
+    (world.data / "slow.py").write_text(
+        f"import threading\nthreading.Event().wait({APART_SECONDS / 2 + 0.5})\n"
+    )
+    (tmp_path / "shut").touch()
+    (long,) = world.submit("gate", params={"directory": str(tmp_path)})
+    first = world.start(tasks="slow,faults")
+    eventually(told(tmp_path, "gated"), 30)
+    (poison,) = world.submit("kills", params={"what": "forkserver"})
+    first.wait()
+    (tmp_path / "gated").unlink()
+    (job,) = _run_until_final(world, [poison], tasks="slow,faults")
+    assert (job.state, world.error(job)["kind"], job.attempt) == (State.FAILED, "lost", 3)
+    (tmp_path / "go").touch()
+    (neighbour,) = _run_until_final(world, [long], tasks="slow,faults")
+    assert (neighbour.state, neighbour.crash_retries_used) == (State.SUCCEEDED, 1)
 
 
 def test_a_job_that_kills_its_dispatcher_again_and_again_takes_nobody_along(tmp_path: Path) -> None:
@@ -77,6 +99,10 @@ GARBAGE = {
     "a number that is a text": 'u{"cpu_seconds":"1","process_cpu_seconds":1,"peak_memory_bytes":1}\n',
     "a progress that lacks something": 'g{"done":1}\n',
     "a second hello": 'h{"tasks":[],"errors":{},"refused":null,"cpu_seconds":0}\n',
+    "a result too deep to be read": "r" + "[" * 3000 + "\n",
+    "a partial result too deep to be read": "p" + "[" * 3000 + "\n",
+    "a use too deep to be read": 'u{"zz":' + "[" * 3000 + "\nr1\n",
+    "an error too deep to be read": 'x{"zz":' + "[" * 3000 + "\n",
     "not ASCII": 'p"\u00e9"\n',
     "nothing": "\n",
 }

@@ -1,7 +1,10 @@
-"""A start that cannot succeed says why, and what mends it."""
+"""A start that cannot succeed says why, and what mends it; one that comes at a bad moment waits."""
 
+import os
+import signal
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
 from tests.faults.disks import SmallDisk
 from tests.faults.system import System, Systems
@@ -79,3 +82,43 @@ def exchange_revision(system: System, revision: str) -> str:
         (before,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
         connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
     return str(before)
+
+
+@contextmanager
+def locked(system: System) -> Iterator[None]:
+    """Let nobody else write."""
+    with closing(sqlite3.connect(system.data / "jobrunner.db", isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+
+
+def tries_again(system: System) -> bool:
+    assert system.dispatcher.is_alive, system.dispatcher.said
+    return "trying again until it works" in system.dispatcher.said
+
+
+def test_a_store_that_is_locked_while_the_dispatcher_starts_does_not_end_it(systems: Systems) -> None:
+    system = systems()
+    assert system.run("db", "upgrade").returncode == 0
+    started_api(system)
+    with locked(system):
+        system.dispatcher = system.start_part("dispatcher")
+        eventually(lambda: tries_again(system), 60)
+        assert "ready:" not in system.dispatcher.said
+        workers = set(system.dispatcher.family())
+    eventually(system.is_ready, 60)
+    assert workers <= set(system.dispatcher.family())  # the Pool is the one that it had
+    eventually(system.has_succeeded(system.accepted("nothing")), 60)
+    assert system.dispatcher.stop() == 0
+
+
+def test_a_pool_that_breaks_while_the_store_is_locked_ends_the_start(systems: Systems) -> None:
+    system = systems()
+    assert system.run("db", "upgrade").returncode == 0
+    with locked(system):
+        system.dispatcher = system.start_part("dispatcher")
+        eventually(lambda: tries_again(system), 60)
+        for pid in system.dispatcher.family()[1:]:
+            os.kill(pid, signal.SIGKILL)
+        assert system.dispatcher.process.wait(60) == os.EX_SOFTWARE
+    assert "died; ending, to be started again" in system.dispatcher.said

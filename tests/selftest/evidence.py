@@ -34,7 +34,7 @@ class Evidence:
     # -- what people do --------------------------------------------------------------------------
 
     def wish(self, task: str = "stream", *, crash_retries: int = 9, n: int = 3) -> dict[str, Any]:
-        params = {"stamp": f"a-{len(self._wishes) + 1}", "runs": str(self.runs), "n": n}
+        params = {"stamp": f"a-{len(self._wishes) + 1}", "n": n}
         return {"task": f"selftest.{task}", "params": params, "retries": 0, "crash_retries": crash_retries}
 
     def store_it(self, wish: dict[str, Any]) -> int:

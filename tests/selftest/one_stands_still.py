@@ -44,7 +44,7 @@ def main(folder: Path) -> int:
 
 
 def submit(stage: Stage, journal: Journal) -> int:
-    wish = Wishes("a", stage.runs).make(random.Random(0))
+    wish = Wishes("a").make(random.Random(0))
     wish |= {"task": "selftest.stream", "retries": 9, "crash_retries": 9, "delay_seconds": 0}
     wish["params"] |= {"n": STEPS, "pause_seconds": 0.05}
     number = journal.asked([wish], None)

@@ -181,6 +181,12 @@ def an_attempt_ran_twice(evidence: Evidence) -> set[int | None]:
     return {job_id}
 
 
+def somebody_ran_what_nobody_asked_for(evidence: Evidence) -> set[int | None]:
+    evidence.succeeded()
+    evidence.runs.write_text(evidence.runs.read_text() + "stranger-1 1\n")
+    return {None}
+
+
 def a_key_made_two_jobs(evidence: Evidence) -> set[int | None]:
     wish = evidence.wish("squares")
     number = evidence.journal.asked([wish], "k")
@@ -252,6 +258,7 @@ CRIMES: list[tuple[Line, Callable[[Evidence], set[int | None]]]] = [
     (Line.WRONG, a_job_failed_by_another_kind_of_error),
     (Line.WRONG, a_job_was_cancelled_by_nobody),
     (Line.UNATTENDED, a_job_still_runs),
+    (Line.OTHER, somebody_ran_what_nobody_asked_for),
     (Line.UNATTENDED, its_dispatcher_has_ended),
     (Line.ONCE, a_job_ran_twice),
     (Line.ONCE, an_attempt_ran_twice),

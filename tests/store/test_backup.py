@@ -1,4 +1,5 @@
 import contextlib
+import os
 import sqlite3
 import subprocess
 import sys
@@ -104,6 +105,15 @@ def test_a_backup_may_be_read_by_whom_the_store_may_be_read_by(books: Books, tar
     books.store.path.chmod(0o600)
     backup.write(books.store, target)
     assert target.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes backups for others")
+def test_a_backup_that_root_makes_belongs_to_the_stores_owner(books: Books, target: Path) -> None:
+    os.chown(books.store.path, 65534, 65534)
+    books.store.path.chmod(0o640)
+    backup.write(books.store, target)
+    its = target.stat()
+    assert (its.st_uid, its.st_gid, its.st_mode & 0o777) == (65534, 65534, 0o640)
 
 
 def test_a_backup_for_which_there_is_no_room_is_told_and_leaves_nothing(books: Books, target: Path) -> None:

@@ -320,6 +320,21 @@ def test_the_counter_of_the_oom_killer_is_found_in_each_kind_of_cgroup(
     assert kernel.oom_counter(tmp_path) == made
 
 
+def test_odd_mounts_do_not_hide_the_counter(tmp_path: Path) -> None:
+    made = counting(tmp_path / "a b\u2028c", V2)
+    place = tmp_path / "a b\u2028c"
+    text = os.fsencode((place / "mountinfo").read_text().replace("a b", "a\\040b"))
+    odd = b"21 1 0:30 / /m\xfcller rw - tmpfs  rw\n23 1 0:31 / /\x1c rw - tmpfs none rw\n"
+    (place / "mountinfo").write_bytes(odd + text)
+    assert kernel.oom_counter(place) == made
+
+
+def test_a_kernel_that_does_not_count_kills_has_no_counter(tmp_path: Path) -> None:
+    made = counting(tmp_path, V1)
+    made.write_text("oom_kill_disable 0\nunder_oom 0\n")
+    assert kernel.oom_counter(tmp_path) is None
+
+
 def test_where_nobody_counts_there_is_no_counter_and_nobody_knows(tmp_path: Path) -> None:
     made = counting(tmp_path, V2)
     made.unlink()
