@@ -27,6 +27,7 @@ bind = [f"{_host}:{_settings.port}"]
 _needs_token = needs_token_at(bind[0], _settings)  # or ends the start: it takes a token to listen to others
 
 worker_class = "jobrunner.api.gunicorn_worker.ProblemWorker"
+pre_fork = "jobrunner.api.gunicorn_worker.pre_fork"  # no signal is lost while a worker starts
 workers = _settings.api_workers
 threads = _settings.api_threads + _settings.max_waiting  # who waits holds one
 worker_connections = most_connections(threads)

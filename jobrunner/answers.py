@@ -23,6 +23,7 @@ class Failure(TypedDict, total=False):
     traceback: str | None
     signal: str | None
     exit_code: int | None
+    oom_killed: bool | None
     peak_memory_bytes: int | None
     cpu_seconds: float | None
     log_tail: str | None
@@ -169,13 +170,17 @@ class Task(TypedDict):
 
 
 class TaskList(TypedDict):
-    """All tasks."""
+    """All tasks, and by module why some cannot be imported, in one line."""
 
     items: list[Task]
+    module_errors: dict[str, str]
 
 
 class Slot(TypedDict):
-    """What one worker of a dispatcher does, and has done since the dispatcher started."""
+    """What one worker of a dispatcher does, and has done since the dispatcher started.
+
+    `peak_memory_bytes` and `cpu_seconds` are those of the attempt in hand, None if there is none or it has just begun.
+    """
 
     worker: int
     pid: int
@@ -186,6 +191,8 @@ class Slot(TypedDict):
     failed: int
     partials: int
     busy_seconds: float
+    peak_memory_bytes: int | None
+    cpu_seconds: float | None
 
 
 class Dispatcher(TypedDict):

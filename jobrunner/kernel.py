@@ -4,12 +4,17 @@ import contextlib
 import ctypes
 import os
 import signal
-from pathlib import Path
-from typing import Final
+import time
+from collections.abc import Iterable
+from pathlib import Path, PurePath
+from typing import Final, NamedTuple
+
+from jobrunner import mounts
 
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _PR_SET_CHILD_SUBREAPER: Final = 36  # linux/prctl.h
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+_TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -57,39 +62,111 @@ def children(pid: int) -> list[int]:
     return pids
 
 
-def resident_bytes(pid: int) -> int:
-    """Return the resident memory of one process in bytes; 0 if it is gone."""
-    try:
-        with open(f"/proc/{pid}/statm", "rb") as statm:  # noqa: PTH123 - on a path taken 20 times a second
-            return int(statm.read().split()[1]) * _PAGE_BYTES
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
+def parent(pid: int) -> int:
+    """Return the pid of the parent of `pid`.
 
-
-def tree_resident_bytes(pid: int) -> int:
-    """Return the resident memory of `pid` and all its descendants in bytes; what they share counts each time."""
-    return resident_bytes(pid) + sum(tree_resident_bytes(child) for child in children(pid))
-
-
-def tree_memory_bytes(pid: int, limit: int) -> int:
-    """Return the memory of `pid` and all its descendants in bytes; exact, and dear, only above `limit`.
-
-    What they share counts once there (the kernel's proportional set size).
+    Raises:
+        FileNotFoundError: there is no such process.
     """
-    resident = tree_resident_bytes(pid)
-    return resident if resident <= limit else _tree_proportional_bytes(pid)
+    return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
 
 
-def _tree_proportional_bytes(pid: int) -> int:
-    below = sum(_tree_proportional_bytes(child) for child in children(pid))
+def descendants(pid: int) -> list[int]:
+    """Return the pids of all that `pid` has started and what that has started, the unreaped among them."""
+    return [one for child in children(pid) for one in (child, *descendants(child))]
+
+
+class Usage(NamedTuple):
+    """What some processes use.
+
+    Attributes:
+        resident_bytes: what they share counts for each of them.
+        cpu_seconds: user and system time, of their children that were waited for too.
+    """
+
+    resident_bytes: int
+    cpu_seconds: float
+
+
+def usage(pids: Iterable[int]) -> Usage:
+    """Return what the processes use, those that are gone left out; for a path taken 20 times a second."""
+    pages = ticks = 0
+    for pid in pids:
+        with (
+            contextlib.suppress(FileNotFoundError, ProcessLookupError),
+            open(f"/proc/{pid}/stat", "rb") as stat,  # noqa: PTH123 - a Path costs as much as the reading
+        ):
+            fields = stat.read().rpartition(b")")[2].split()  # proc(5), from field 3 on
+            ticks += sum(map(int, fields[11:15]))
+            pages += int(fields[21])
+    return Usage(pages * _PAGE_BYTES, ticks / _TICKS_PER_SECOND)
+
+
+def proportional_bytes(pids: Iterable[int]) -> int:
+    """Return the memory of the processes; what they share counts once.  It is dear: milliseconds for a gigabyte."""
+    return sum(map(_proportional_bytes, pids))
+
+
+def _proportional_bytes(pid: int) -> int:
     try:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
     except (FileNotFoundError, ProcessLookupError):
-        return below
+        return 0
     except PermissionError:  # it runs as somebody else
-        return below + resident_bytes(pid)
+        return usage([pid]).resident_bytes
     kilobytes = next(line.split()[1] for line in rollup.splitlines() if line.startswith("Pss:"))
-    return below + int(kilobytes) * 1024
+    return int(kilobytes) * 1024
+
+
+def oom_counter(proc: Path = Path("/proc/self")) -> Path | None:
+    """Return the file in which the kernel counts whom its OOM killer took from this process's cgroup.
+
+    None if there is no such file: no cgroup counts memory, or it cannot be seen from here.
+    """
+    text = os.fsdecode((proc / "cgroup").read_bytes())
+    found = [line.split(":", 2) for line in text.splitlines()]
+    groups = {name: group for _, names, group in found for name in names.split(",")}
+    kind, name = ("cgroup", "memory.oom_control") if "memory" in groups else ("cgroup2", "memory.events")
+    group = PurePath(groups.get("memory", groups.get("", "")))
+    for mount in mounts.read(mounts.mountinfo(proc)):
+        counts_memory = kind == "cgroup2" or "memory" in mount.options
+        if mount.kind == kind and counts_memory and group.is_relative_to(mount.root):
+            file = mount.point / group.relative_to(mount.root) / name
+            return file if file.is_file() and b"oom_kill " in file.read_bytes() else None
+    return None
+
+
+class OomWatch:
+    """Tells whether the kernel's OOM killer has struck in this process's cgroup."""
+
+    def __init__(self, counter: Path | None) -> None:
+        self._fd = None if counter is None else os.open(counter, os.O_RDONLY | os.O_CLOEXEC)
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what was before."""
+        self._kills = self._count()
+        self._struck_at = float("-inf")
+
+    def look(self) -> None:
+        """Take note of what has happened since the last look."""
+        kills = self._count()
+        if kills > self._kills:
+            self._kills = kills
+            self._struck_at = time.monotonic()
+
+    def struck(self, seconds: float) -> bool | None:
+        """Return whether it has struck since `begin` and within the last `seconds`; None where nobody can know."""
+        if self._fd is None:
+            return None
+        self.look()
+        return time.monotonic() - self._struck_at <= seconds
+
+    def _count(self) -> int:
+        if self._fd is None:
+            return 0
+        words = os.pread(self._fd, 4096, 0).split()
+        return int(words[words.index(b"oom_kill") + 1])
 
 
 def place() -> str:

@@ -2,9 +2,11 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from jobrunner.lifecycle import Ending
+
+EVENT_BYTES: Final = 150  #: that a thing said takes beside its data
 
 
 class EventKind(StrEnum):
@@ -26,6 +28,7 @@ class Ended(NamedTuple):
         worker: the index of the worker's slot; None where the worker is not known.
         peak_memory_bytes: the most that was resident at a time; None where nobody could see.
         cpu_seconds: user and system time of the process and of its children that were waited for.
+        turn: of those that were lost together, how many go on before this one; see `retry.lost_seconds`.
     """
 
     ending: Ending
@@ -34,6 +37,7 @@ class Ended(NamedTuple):
     worker: int | None = None
     peak_memory_bytes: int | None = None
     cpu_seconds: float | None = None
+    turn: float = 0.0
 
 
 class Report(NamedTuple):
@@ -52,6 +56,12 @@ class Report(NamedTuple):
     said: tuple[tuple[EventKind, str], ...] = ()
     ended: Ended | None = None
 
+    @property
+    def size(self) -> int:
+        """Roughly how many bytes of memory it takes."""
+        size = sum([EVENT_BYTES + len(data) for _, data in self.said])
+        return size if self.ended is None or self.ended.result is None else size + len(self.ended.result)
+
 
 def error(ending: Ending, message: str, **more: Any) -> dict[str, Any]:
     """Return a job's `error` with every field that http clients may rely on."""
@@ -62,6 +72,7 @@ def error(ending: Ending, message: str, **more: Any) -> dict[str, Any]:
         "traceback": None,
         "signal": None,
         "exit_code": None,
+        "oom_killed": None,
         "peak_memory_bytes": None,
         "cpu_seconds": None,
         "log_tail": None,

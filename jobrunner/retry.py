@@ -8,6 +8,7 @@ from jobrunner.lifecycle import Ending, Event
 
 BASE_SECONDS: Final = 1.0  #: the longest wait before the first retry
 CAP_SECONDS: Final = 300.0  #: the longest wait before any retry
+APART_SECONDS: Final = 3.0  #: between two jobs that were lost together
 
 Budget = Literal["retries", "crash_retries"]
 
@@ -44,12 +45,20 @@ def verdict(
     budgets: Budgets,
     *,
     cancel_requested: bool = False,
+    turn: float = 0.0,
     uniform: Callable[[float, float], float] = random.uniform,
 ) -> Verdict:
     """Decide what `ending` means for the job that spent `budgets`.
 
     A job with `crash_retries` 0 is promised at most one execution, so even a release, which costs
     nothing otherwise, fails it.
+
+    Args:
+        ending: how the attempt ended.
+        budgets: what the job had before.
+        cancel_requested: whether somebody has asked for its end.
+        turn: of the jobs that were lost together, how many go on before this one.
+        uniform: draws a number between two others.
     """
     if ending is Ending.SUCCEEDED:
         return Verdict(Event.SUCCEED)
@@ -62,9 +71,26 @@ def verdict(
     allowed = budgets.retries if charged == "retries" else budgets.crash_retries
     if charged is None or used >= allowed:
         return Verdict(Event.FAIL)
-    # A lost job did nothing wrong: it goes on at once.
-    delay = 0.0 if ending is Ending.LOST else backoff_seconds(used, uniform)
+    delay = lost_seconds(used, turn, uniform) if ending is Ending.LOST else backoff_seconds(used, uniform)
     return Verdict(Event.RETRY, charged, delay)
+
+
+def lost_seconds(used: int, turn: float, uniform: Callable[[float, float], float] = random.uniform) -> float:
+    """Return the wait of a job that was lost with whatever ran it.
+
+    One of those that were lost together may have done it, by a kill or by eating the machine's memory, and will do
+    it again.  So they go on one after another, the youngest first, for that one has run the shortest time without
+    harm.  One that does it within APART_SECONDS of its start then costs no other more than two attempts.  A
+    dispatcher that starts lays the turns anew, for to start may take longer than they last.
+
+    Args:
+        used: the crash retries spent before this one.  From the third on it backs off too, lest a job with a large
+            budget keep the dispatcher from its work.
+        turn: how many of them go first.
+        uniform: draws a number between two others.
+    """
+    apart = min(CAP_SECONDS, APART_SECONDS * turn)
+    return apart + (backoff_seconds(used, uniform) if used >= 2 else 0.0)
 
 
 def backoff_seconds(used: int, uniform: Callable[[float, float], float] = random.uniform) -> float:

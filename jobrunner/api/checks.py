@@ -1,17 +1,18 @@
 """What the service needs to be of use, checked one by one."""
 
-import json
 import sqlite3
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from jobrunner.api import modules
 from jobrunner.api.context import Api
 from jobrunner.api.replies import situation
 from jobrunner.errors import StoreError
 from jobrunner.store import catalogue, dispatchers
 from jobrunner.store.dispatchers import Dispatcher
+from jobrunner.store.engine import CHECKPOINT_BYTES_WITHOUT_DAEMON
 
 
 class _NotMetError(Exception):
@@ -35,8 +36,9 @@ def _schema(api: Api) -> str:
 
 
 def _writable(api: Api) -> str:
-    with api.store.write(durable=False):
-        return "a write transaction can begin"
+    api.store.checkpoint_if_large(CHECKPOINT_BYTES_WITHOUT_DAEMON)  # each look makes the log a page longer
+    api.store.try_to_write()
+    return "it can be written"
 
 
 def _dispatcher(api: Api) -> str:
@@ -45,7 +47,7 @@ def _dispatcher(api: Api) -> str:
     if not fresh:
         lease = api.settings.lease_seconds
         raise _NotMetError(
-            f"none has given a sign of life for {lease:g} s: is `jobrunner dispatcher` running?"
+            f"none is alive: it is still starting, or none was started, or it has been silent for over {lease:g} s"
         )
     return f"{len(fresh)} alive, {sum(one.workers for one in fresh)} workers"
 
@@ -53,12 +55,11 @@ def _dispatcher(api: Api) -> str:
 def _tasks(api: Api) -> str:
     with api.store.read() as connection:
         names = catalogue.names(connection)
-        fresh = _fresh(connection)
-    failed: dict[str, str] = {}
-    for one in fresh:
-        failed |= json.loads(one.module_errors)
-    if failed:
-        raise _NotMetError("; ".join(f"{module}: {_in_one_line(why)}" for module, why in failed.items()))
+        broken = modules.broken(connection)
+    if broken:
+        raise _NotMetError("; ".join(f"{module}: {why}" for module, why in broken.items()))
+    if not names:
+        raise _NotMetError("none is published: a dispatcher does that when it starts")
     return f"{len(names)} published, every module can be imported"
 
 
@@ -69,12 +70,6 @@ def _sqlite(_: Api) -> str:
 def _fresh(connection: Connection) -> list[Dispatcher]:
     around = situation(connection)
     return [one for one in dispatchers.alive(connection) if around.is_fresh(one)]
-
-
-def _in_one_line(why: str) -> str:
-    """Return the line that says it: of a traceback the last, else the first."""
-    lines = [line for line in why.splitlines() if line.strip()] or ["it cannot be imported"]
-    return lines[-1 if lines[0].startswith("Traceback") else 0].strip()
 
 
 _CHECKS: Final[Mapping[str, Callable[[Api], str]]] = {

@@ -1,12 +1,15 @@
 """A gunicorn worker that answers what is no HTTP as a problem, and on which no client can sit down.
 
 A connection holds a thread only while there is something to do for it: it waits for its first byte, and for its
-end, in the one loop that accepts all; in a thread its patience is limited (`patience`).
+end, in the one loop that accepts all; in a thread its patience is limited (`patience`).  It hears every signal
+that is meant for it.
 """
 
 import errno
 import itertools
+import os
 import selectors
+import signal
 import socket
 import threading
 import time
@@ -42,6 +45,17 @@ _OUR_OWN: Final = (
 _LOOKED_AT: Final = 16  # connections, to find an idle one
 _NOBODY_CAME: Final = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED)
 _NO_MORE_FILES: Final = (errno.EMFILE, errno.ENFILE)
+
+# gunicorn's arbiter ends its workers with these.  A new worker has the arbiter's handlers until it sets its own, and
+# they would forget a signal: after `graceful_timeout` the worker is killed, with the requests that it has in hand.
+_STOPS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+_hear_stops = partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, _STOPS)
+os.register_at_fork(after_in_parent=_hear_stops)
+
+
+def pre_fork(_arbiter: Any, _worker: Any) -> None:
+    """Have signals that end a worker wait until it can hear them; gunicorn's hook of this name."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
 
 
 class _Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
@@ -101,6 +115,11 @@ class ProblemWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         """Handle a request, with new patience."""
         conn.sock.begin()
         return super().handle(conn)
+
+    def init_signals(self) -> None:
+        """Set the handlers, then let in what has come meanwhile."""
+        super().init_signals()
+        _hear_stops()
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
         """Answer what `exc` says of the request; leave what is no fault of the request to gunicorn."""

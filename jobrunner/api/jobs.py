@@ -21,7 +21,7 @@ from jobrunner.api.shapes import job_shape
 from jobrunner.api.submit import require_room
 from jobrunner.clock import utc_now
 from jobrunner.lifecycle import State
-from jobrunner.store import jobs, moves
+from jobrunner.store import jobs, moves, retention
 from jobrunner.store.jobs import Filter, Job
 
 routes: Final = Blueprint("jobs", __name__)
@@ -109,6 +109,5 @@ def retry_job(job_id: int) -> Response:
 def delete_job(job_id: int) -> Response:
     """Delete a job that is final, with all its history."""
     query.read()
-    with this_api().store.write(durable=True) as connection:
-        jobs.remove(connection, job_id)
+    retention.remove(this_api().store, job_id)
     return Response(status=HTTPStatus.NO_CONTENT)

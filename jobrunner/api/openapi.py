@@ -38,7 +38,7 @@ def document(app: Flask) -> dict[str, Any]:
         "info": {
             "title": "jobrunner",
             "version": jobrunner.__version__,
-            "description": "Runs CPU-bound Python on all the cores of one machine, keeps the results, and shows them coming.",
+            "description": "Runs CPU-bound Python on all the cores of one machine and shows its results as they come.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/"}],

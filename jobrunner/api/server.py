@@ -134,6 +134,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         return {
             "bind": [self._address],
             "worker_class": "jobrunner.api.gunicorn_worker.ProblemWorker",
+            "pre_fork": "jobrunner.api.gunicorn_worker.pre_fork",
             "workers": self._settings.api_workers,
             "threads": threads,
             "worker_connections": most_connections(threads),

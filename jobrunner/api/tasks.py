@@ -5,7 +5,7 @@ from typing import Final
 from flask import Blueprint, Response
 from msgspec import Raw
 
-from jobrunner.api import query
+from jobrunner.api import modules, query
 from jobrunner.api.context import this_api
 from jobrunner.api.replies import json_reply
 from jobrunner.store import catalogue
@@ -15,11 +15,12 @@ routes: Final = Blueprint("tasks", __name__)
 
 @routes.get("/tasks")
 def list_tasks() -> Response:
-    """List every task that can be submitted."""
+    """List every task that can be submitted, and the modules whose tasks cannot."""
     query.read()
     with this_api().store.read() as connection:
         items = [Raw(description) for description in catalogue.descriptions(connection)]
-    return json_reply({"items": items})
+        errors = modules.broken(connection)
+    return json_reply({"items": items, "module_errors": errors})
 
 
 @routes.get("/tasks/<name>")

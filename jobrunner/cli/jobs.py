@@ -88,7 +88,8 @@ def list_(
 
 def _row(job: JobData) -> tuple[str, ...]:
     ran = "" if job["ran_seconds"] is None else f"{job['ran_seconds']:.3g} s"
-    came_of_it = next(words.outcome(job, _LONGEST_CELL), words.progress(job))
+    so_far = words.progress(job)  # of a job that runs again; what its last attempt failed with is older news
+    came_of_it = so_far if job["state"] == "running" else next(words.outcome(job, _LONGEST_CELL), so_far)
     submitted = words.moment(job["created_at"])
     return str(job["id"]), job["state"], job["task"], submitted, ran, words.short(came_of_it, _LONGEST_CELL)
 

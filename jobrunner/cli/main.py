@@ -36,7 +36,9 @@ _COMMANDS: Final = {
     "api": _Entry("api:api", "Run the API alone."),
     "dispatcher": _Entry("dispatcher:dispatcher", "Run the dispatcher alone."),
     "token": _Entry("token:token", "Say who may use the API."),
-    "db": _Entry("db:db", "Look after the store's schema."),
+    "db": _Entry("db:db", "Look after the store: check it, back it up, upgrade its schema."),
+    "doctor": _Entry("doctor:doctor", "Find what would lose jobs or keep them from running."),
+    "selftest": _Entry("selftest:selftest", "Kill everything at random, then audit what is left."),
 }
 
 

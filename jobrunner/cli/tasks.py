@@ -25,17 +25,24 @@ def tasks(name: str | None, as_json: bool, url: str) -> None:
     $ jobrunner tasks examples.primes --json | jq .params
     """
     with Client(url) as client:
-        found = client.tasks() if name is None else client.task(name)
+        if name is not None:
+            _show(client.task(name), as_json)
+            return
+        listed = client.catalogue()
+    found, errors = listed["items"], listed["module_errors"]
     if as_json:
         click.echo(json.dumps(found, indent=2))
-    elif isinstance(found, list):
-        if not found:
-            click.echo("there are no tasks: is a dispatcher running?", err=True)
+    else:
         for line in words.table(("TASK", "WHAT IT DOES"), [(one["name"], _summary(one)) for one in found]):
             click.echo(line)
-    else:
-        for line in _described(found):
-            click.echo(line)
+    if not found and not errors:
+        click.echo("there are no tasks: is a dispatcher running?", err=True)
+    for module, why in errors.items():
+        click.echo(f"module {module} cannot be imported, its tasks are not served: {why}", err=True)
+
+
+def _show(task: Task, as_json: bool) -> None:
+    click.echo(json.dumps(task, indent=2) if as_json else "\n".join(_described(task)))
 
 
 def _summary(task: Task) -> str:

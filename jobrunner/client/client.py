@@ -170,7 +170,11 @@ class Client:
 
     def tasks(self) -> list[Task]:
         """Return every task that can be submitted."""
-        return self._calls.get("/tasks", TaskList)["items"]
+        return self.catalogue()["items"]
+
+    def catalogue(self) -> TaskList:
+        """Return every task that can be submitted, and which task modules cannot be imported."""
+        return self._calls.get("/tasks", TaskList)
 
     def task(self, name: str) -> Task:
         """Return one task."""

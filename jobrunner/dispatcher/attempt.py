@@ -1,6 +1,7 @@
 """Watching one attempt: from the ticket to how it ended."""
 
 import json
+import os
 import signal
 import threading
 import time
@@ -11,7 +12,7 @@ from jobrunner import kernel, sizes
 from jobrunner.clock import utc_now
 from jobrunner.dispatcher.handle import IMPORT_SECONDS, Death, Handle, kill_children
 from jobrunner.dispatcher.joblog import JobLog
-from jobrunner.dispatcher.lines import Kind
+from jobrunner.dispatcher.lines import Failed, GarbageError, Kind, Used, meaning
 from jobrunner.dispatcher.outbox import Outbox
 from jobrunner.dispatcher.slots import Slot, Stop, requested_stop
 from jobrunner.dispatcher.tickets import Limits, Ticket
@@ -21,7 +22,14 @@ from jobrunner.reports import Ended, EventKind, Report, error
 TICK_SECONDS: Final = 0.05  #: how often a running attempt is looked at: stop, timeout, memory
 SEND_SECONDS: Final = 0.005  #: between two attempts to hand over a ticket that the Pipe does not take at once
 DEAF_SECONDS: Final = 1.0  #: a process that closed its Pipe has this long to die by itself
+WEIGH_SECONDS: Final = 1.0  #: between two exact looks at the memory of a job that has children
+OOM_SECONDS: Final = 10.0  #: from when the OOM killer chose a process until that is gone, with all its memory
 LOG_EVENT_CHARACTERS: Final = 60_000  #: a log travels in pieces of at most this
+
+OOM_KILLED: Final = (
+    "the kernel's OOM killer took its process, for memory ran out: give the task a memory_limit, run fewer workers, "
+    "or allow all of them more (MemoryMax of the unit)"
+)
 
 _SAID: Final = {Kind.PARTIAL.value: EventKind.PARTIAL, Kind.PROGRESS.value: EventKind.PROGRESS}
 _LAST: Final = {Kind.RESULT.value, Kind.ERROR.value}
@@ -42,6 +50,7 @@ class Attempt:
         slot: Slot,
         limits: Limits,
         outbox: Outbox,
+        oom: kernel.OomWatch,
         on_tick: Callable[[], None],
     ) -> None:
         self._ticket = ticket
@@ -49,20 +58,25 @@ class Attempt:
         self._worker = worker
         self._slot = slot
         self._outbox = outbox
+        self._oom = oom
+        oom.begin()
         self._on_tick = on_tick
         self._log = JobLog(limits.max_log_bytes)
         self._grace_seconds = limits.grace_seconds
         self._max_log_bytes = limits.max_log_bytes
         self._unsent = memoryview(_line(ticket))
-        self._usage: dict[str, Any] = {}
-        self._last: bytes | None = None  # the line that ends the attempt
+        self._used = Used(0.0, process.cpu_seconds, 0)
+        self._last: tuple[bytes, Failed | None] | None = None  # what ends the attempt: a line, its meaning
         self._dead = False
+        self._death: Death | None = None
+        self._garbage = False  # whether it spoke none of our words, and was killed for it
         self._deaf = False
         self._was_deaf = False  # and was killed for it
         self._pause = threading.Event()
         self._stop: Stop | None = None
         self._peak_bytes = 0
         now = time.monotonic()
+        self._weigh_at = now
         self._next_tick = now + TICK_SECONDS
         # The job's time begins when its process has imported the task modules, which must not take for ever either.
         self._started = now if process.is_ready else float("inf")
@@ -104,36 +118,48 @@ class Attempt:
             else:
                 self._dead = True
         if self._dead:
-            self._process.signal_group(signal.SIGKILL)  # else a child that it forked may write on for ever
+            self._bury()  # with all that it started, else a child that it forked may write on for ever
             self._read_what_is_left()
 
     def _read_lines(self) -> None:
+        said: list[tuple[EventKind, str]] = []
         try:
-            lines = self._process.reader.read()
+            for line in self._process.reader.read():
+                self._take(line, said)
         except EOFError:  # it dies, or it closed what it must not; either way it cannot be heard any more
             self._process.forget("pipe")
             self._deaf = True
             self._kill_at = min(self._kill_at, time.monotonic() + DEAF_SECONDS)
-            return
-        said: list[tuple[EventKind, str]] = []
-        for line in lines:
-            letter = line[:1]
-            if letter in _SAID:
-                said.append((_SAID[letter], line[1:].decode("ascii")))
-                if letter == Kind.PARTIAL.value:
-                    self._slot.partials += 1
-            elif letter == Kind.USAGE.value:
-                self._usage = json.loads(line[1:])
-            elif letter in _LAST:
-                self._last = line
-            elif letter == Kind.HELLO.value:
+        except GarbageError:
+            self._process.forget("pipe")
+            self._garbage = True
+            if self._death is None:
+                self._process.signal_group(signal.SIGKILL)
+        if said:
+            self._slot.partials += sum(kind is EventKind.PARTIAL for kind, _ in said)
+            self._outbox.add(self._report(tuple(said)))
+
+    def _take(self, line: bytes, said: list[tuple[EventKind, str]]) -> None:
+        letter, meant = line[:1], meaning(line)
+        if self._last is not None:  # after its last word
+            raise GarbageError
+        if not self._process.is_ready:
+            if letter == Kind.HELLO.value:
                 self._process.read_output()
                 self._log = JobLog(self._max_log_bytes)
-                self._process.is_ready = True
+                self._process.has_said(meant)
                 self._started = time.monotonic()
                 self._kill_at = float("inf") if self._stop is None else self._kill_at
-        if said:
-            self._outbox.add(self._report(tuple(said)))
+            elif letter != Kind.IMPORTING.value:
+                raise GarbageError
+        elif letter in _SAID:
+            said.append((_SAID[letter], line[1:].decode("ascii")))
+        elif letter == Kind.USAGE.value:
+            self._used = meant
+        elif letter in _LAST:
+            self._last = line, meant if isinstance(meant, Failed) else None
+        else:
+            raise GarbageError
 
     def _read_output(self) -> None:
         if not self._take_log():  # closed: it would be ready for ever
@@ -157,6 +183,13 @@ class Attempt:
         while self._last is None and self._readable("pipe"):
             self._read_lines()
 
+    def _bury(self) -> Death:
+        """Kill the process with all that it has started; return how it ended."""
+        if self._death is None:
+            self._death = self._process.kill()
+            kill_children()
+        return self._death
+
     def _readable(self, source: str) -> bool:
         return any(key.data == source for key, _ in self._process.selector.select(0))
 
@@ -164,6 +197,7 @@ class Attempt:
 
     def _tick(self, now: float) -> None:
         self._on_tick()
+        self._oom.look()
         if now >= self._kill_at:
             self._was_deaf = self._deaf and self._stop is None
             self._process.signal_group(signal.SIGKILL)
@@ -171,13 +205,29 @@ class Attempt:
             return
         if self._stop is None:
             self._stop_if_asked(now)
+        memory_bytes = self._measured(now)
         limit = self._ticket.memory_limit_bytes
-        pid = self._process.pid
-        used = kernel.tree_memory_bytes(pid, limit) if limit else kernel.resident_bytes(pid)
-        self._peak_bytes = max(self._peak_bytes, used)
-        if limit and used > limit and self._process.is_ready:
+        if limit and memory_bytes > limit and self._process.is_ready:
             # At once, without grace: every moment brings it nearer to the kernel's own choice of a victim.
             self._begin_stop(Stop(Ending.MEMORY_LIMIT, 0.0), now)
+
+    def _measured(self, now: float) -> int:
+        """Return the memory of all that the job runs, and leave in the slot what was seen."""
+        # A worker has no other descendants, and none escapes it: it adopts those whose parent has ended.
+        below = kernel.descendants(os.getpid())
+        used = kernel.usage(below)
+        memory_bytes = used.resident_bytes
+        limit = self._ticket.memory_limit_bytes or float("inf")
+        several = len(below) > 1 and memory_bytes > self._peak_bytes
+        if memory_bytes > limit or (several and now >= self._weigh_at):
+            self._weigh_at = now + WEIGH_SECONDS
+            memory_bytes = kernel.proportional_bytes(below)
+            several = False
+        if not several:  # else they may share some, and it is not the time to look
+            self._peak_bytes = max(self._peak_bytes, memory_bytes)
+        self._slot.peak_memory_bytes = self._peak_bytes
+        self._slot.cpu_seconds = max(0.0, used.cpu_seconds - self._process.cpu_seconds)
+        return memory_bytes
 
     def _stop_if_asked(self, now: float) -> None:
         timeout = self._ticket.timeout_seconds
@@ -202,46 +252,45 @@ class Attempt:
 
     def _ended(self) -> Ended:
         # A process that was told to stop and answers all the same is not trusted with another job.
-        self.survived = not self._dead and self._stop is None
-        death = None if self.survived else self._process.kill()
-        if death is not None:
-            kill_children()
+        self.survived = not self._dead and self._stop is None and not self._garbage
+        death = None if self.survived else self._bury()
         self._take_log()  # all that was printed before the last line or the death is in the pipe by now
         self._keep_log(self._log.finish())
         if death is not None:
             return self._ended_by_death(death)
-        cpu_seconds, peak = (
-            self._usage["cpu_seconds"],
-            max(self._usage["peak_memory_bytes"], self._peak_bytes),
-        )
-        self._process.cpu_seconds += cpu_seconds
+        self._process.cpu_seconds = self._used.process_cpu_seconds
+        peak = max(self._used.peak_memory_bytes, self._peak_bytes)
         self._process.peak_bytes = max(self._process.peak_bytes, peak)
-        return self._ended_by_word(cpu_seconds, peak)
+        return self._ended_by_word(self._used.cpu_seconds, peak)
 
     def _ended_by_word(self, cpu_seconds: float, peak_bytes: int) -> Ended:
         """Return what the attempt's last line says."""
-        last = self._last or b""
-        used: dict[str, Any] = {"peak_memory_bytes": peak_bytes, "cpu_seconds": cpu_seconds}
-        if last[:1] == Kind.RESULT.value:
-            return Ended(Ending.SUCCEEDED, result=last[1:].decode("ascii"), worker=self._worker, **used)
-        told = json.loads(last[1:])
-        ending = Ending(told.pop("kind"))
-        told = error(ending, told.pop("message"), log_tail=self._log.tail, **told, **used)
-        return Ended(ending, error=told, worker=self._worker, **used)
+        line, failed = self._last or (b"", None)
+        used: dict[str, Any] = {"peak_memory_bytes": peak_bytes or None, "cpu_seconds": cpu_seconds}
+        if failed is None:
+            return Ended(Ending.SUCCEEDED, result=line[1:].decode("ascii"), worker=self._worker, **used)
+        ending = Ending(failed.kind)
+        more = {"type": failed.type, "traceback": failed.traceback, "log_tail": self._log.tail}
+        return Ended(ending, error=error(ending, failed.message, **more, **used), worker=self._worker, **used)
 
     def _ended_by_death(self, death: Death) -> Ended:
         # The peak of the whole process is this attempt's only if it is above those of the jobs before.
         higher = death.peak_memory_bytes > self._process.peak_bytes
         peak = max(self._peak_bytes, death.peak_memory_bytes if higher else 0)
-        cpu_seconds = max(0.0, death.cpu_seconds - self._process.cpu_seconds)
+        # The last look at it has seen children too that nobody has waited for.
+        cpu_seconds = max(self._slot.cpu_seconds, death.cpu_seconds - self._process.cpu_seconds)
         if self._last is not None and (self._stop is None or self._stop.ending is Ending.RELEASED):
             return self._ended_by_word(cpu_seconds, peak)  # it answered, and died then, or just in time
         ending = Ending.CRASHED if self._stop is None else self._stop.ending
         used: dict[str, Any] = {"peak_memory_bytes": peak or None, "cpu_seconds": cpu_seconds}
         if ending in (Ending.CANCELLED, Ending.RELEASED):
             return Ended(ending, worker=self._worker, **used)
-        how = {"signal": death.signal, "exit_code": death.exit_code}
-        told = error(ending, self._why(ending, death), log_tail=self._log.tail, **how, **used)
+        by_another = ending is Ending.CRASHED and not (self._was_deaf or self._garbage)
+        killed = by_another and death.signal == "SIGKILL"
+        oom_killed = self._oom.struck(OOM_SECONDS) if killed else None
+        how = {"signal": death.signal, "exit_code": death.exit_code, "oom_killed": oom_killed}
+        why = OOM_KILLED if oom_killed else self._why(ending, death)
+        told = error(ending, why, log_tail=self._log.tail, **how, **used)
         return Ended(ending, error=told, worker=self._worker, **used)
 
     def _why(self, ending: Ending, death: Death) -> str:
@@ -253,6 +302,8 @@ class Attempt:
                 sizes.in_words(self._ticket.memory_limit_bytes or 0),
             )
             return f"it used {used}, its memory_limit is {limit}"
+        if self._garbage:
+            return "it spoke garbage on its Pipe: does the task write to descriptors that it did not open?"
         if self._was_deaf:
             return "its process closed the Pipe to its worker: does the task close descriptors that it did not open?"
         if death.signal is None:

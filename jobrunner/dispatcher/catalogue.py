@@ -1,8 +1,10 @@
 """What the task modules hold, learnt from a job process: the dispatcher itself never runs user code."""
 
+import signal
 from typing import Any, NamedTuple
 
-from jobrunner.dispatcher.handle import IMPORT_SECONDS, Handle
+from jobrunner.dispatcher.handle import Handle
+from jobrunner.dispatcher.lines import Hello
 from jobrunner.dispatcher.tickets import Code, Limits
 from jobrunner.errors import TaskModulesError
 
@@ -24,26 +26,34 @@ class Catalogue(NamedTuple):
 def describe(code: Code, limits: Limits) -> Catalogue:
     """Import the modules in a job process of their own and return what they hold.
 
-    A module that kills the process, or never comes back, is left out, as one that raises is.
+    A module that ends the process, or never comes back, is left out, as one that raises is.  But a SIGKILL may come
+    from elsewhere, as the kernel's OOM killer sends it, so only the second one is the module's fault.
 
     Raises:
         TaskModulesError: two tasks have one name, or the process dies without a module to blame.
     """
     errors: dict[str, str] = {}
+    suspects: set[str | None] = set()
     while True:
-        hello, importing, why = _hear_hello(code, limits)
+        hello, importing, why, killed = _hear_hello(code, limits)
         if hello is not None:
-            if hello["refused"]:
-                raise TaskModulesError(hello["refused"])
-            return Catalogue(code, hello["tasks"], hello["errors"] | errors)
+            if hello.refused:
+                raise TaskModulesError(hello.refused)
+            return Catalogue(code, hello.tasks, hello.errors | errors)
+        if killed and importing not in suspects:
+            suspects.add(importing)
+            continue
         if importing not in code.modules:
             raise TaskModulesError(f"a job process cannot start: {why}")
         errors[importing] = f"importing it ended the process: {why}"
         code = code._replace(modules=tuple(name for name in code.modules if name != importing))
 
 
-def _hear_hello(code: Code, limits: Limits) -> tuple[dict[str, Any] | None, str | None, str]:
-    """Return what a new job process says of itself, or the module it was importing and how it ended."""
+def _hear_hello(code: Code, limits: Limits) -> tuple[Hello | None, str | None, str, bool]:
+    """Return what a new job process says of itself, or the module it was importing and how it ended.
+
+    The last says whether that was by a SIGKILL which is not our own.
+    """
     process = Handle(code, limits)
     try:
         greeting = process.greet()
@@ -51,8 +61,7 @@ def _hear_hello(code: Code, limits: Limits) -> tuple[dict[str, Any] | None, str 
         death = process.kill()
         rest = process.read_output()
         process.close()
-    how = f"killed by {death.signal}" if death.signal else f"exit code {death.exit_code}"
-    if greeting.timed_out:
-        how = f"it took more than {IMPORT_SECONDS:g} s"
+    end = f"killed by {death.signal}" if death.signal else f"exit code {death.exit_code}"
     printed = (greeting.printed + rest).decode("utf-8", "replace")
-    return greeting.hello, greeting.importing, f"{how}\n{printed}".strip()
+    killed = death.signal == signal.SIGKILL.name and greeting.hello is None and greeting.fault is None
+    return greeting.hello, greeting.importing, f"{greeting.fault or end}\n{printed}".strip(), killed

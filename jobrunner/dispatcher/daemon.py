@@ -9,6 +9,7 @@ import logging
 import os
 import selectors
 import signal
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, NoReturn
 
@@ -17,6 +18,7 @@ from jobrunner.clock import utc_now
 from jobrunner.dispatcher.catalogue import Catalogue, describe
 from jobrunner.dispatcher.loop import Dispatcher
 from jobrunner.dispatcher.notify import notify
+from jobrunner.dispatcher.outage import Outage
 from jobrunner.dispatcher.pool import WorkerPool
 from jobrunner.dispatcher.tickets import Code, Limits
 from jobrunner.errors import (
@@ -32,6 +34,10 @@ from jobrunner.store.engine import Store
 from jobrunner.wakeup import DISPATCHERS, Bell
 
 PAUSE_SECONDS: Final = 0.5  #: after the store could not be used
+EXTEND_SECONDS: Final = 30.0  #: what the service manager grants a start between two tries
+QUIET_SECONDS: Final = (
+    2.5  #: without a failure until an outage is over: not every step writes, a heartbeat does
+)
 STATUSES: Final = ((PoolBrokenError, os.EX_SOFTWARE), (LeaseLostError, os.EX_TEMPFAIL))
 
 log = logging.getLogger("jobrunner.dispatcher")
@@ -75,6 +81,7 @@ class _Daemon:
         self._pool = pool
         self._limits = limits
         self._dispatcher: Dispatcher | None = None
+        self._outage = Outage(log, quiet_seconds=QUIET_SECONDS)
         self._signals: list[int] = []
         self._draining = False
         self._generation = 1
@@ -88,9 +95,7 @@ class _Daemon:
     def run(self, catalogue: Catalogue) -> NoReturn:
         """Come up, step until drained, then end the process."""
         self._pool.wait_until_ready()
-        self._dispatcher = dispatcher = Dispatcher(
-            self._store, self._pool, catalogue, self._settings, now=utc_now()
-        )
+        self._dispatcher = dispatcher = self._registered(catalogue)
         self._bell = Bell(self._settings.data / DISPATCHERS, f"{dispatcher.id}.sock")
         self._selector = selectors.DefaultSelector()
         for fd in (self._wakeup, self._bell.fileno(), *self._pool.bells):
@@ -99,8 +104,10 @@ class _Daemon:
             signal.signal(signum, lambda number, _: self._note(number))
         notify("READY=1")
         log.info("ready: %d workers, dispatcher %d", self._pool.size, dispatcher.id)
+        rest_seconds = self._step(dispatcher)
         while not dispatcher.is_drained:
-            self._wait(self._step(dispatcher))
+            self._wait(rest_seconds)
+            rest_seconds = self._step(dispatcher)
         notify("STOPPING=1")
         self._pool.close()
         dispatcher.end(utc_now())
@@ -108,17 +115,30 @@ class _Daemon:
         log.info("stopped")
         _exit_now(os.EX_OK)
 
+    def _registered(self, catalogue: Catalogue) -> Dispatcher:
+        """Enter the store, however long that takes: to end would cost the Pool and its imports, each time."""
+        while True:
+            self._pool.check()
+            try:
+                return Dispatcher(self._store, self._pool, catalogue, self._settings, now=utc_now())
+            except StoreUnavailableError as error:
+                self._outage.goes_on(error)
+                notify(f"EXTEND_TIMEOUT_USEC={EXTEND_SECONDS * 1e6:.0f}\nSTATUS={error}")
+            time.sleep(PAUSE_SECONDS)  # no signal is caught yet: SIGTERM ends it here
+
     def _step(self, dispatcher: Dispatcher) -> float:
         while self._signals:
             self._obey(self._signals.pop(0), dispatcher)
         try:
             if self._loading is not None and self._loading.done():
                 self._serve_what_was_loaded(self._loading, dispatcher)
-            return dispatcher.step(utc_now())
+            rest = dispatcher.step(utc_now())
         except StoreUnavailableError as error:
-            log.warning("%s", error)
-            notify("WATCHDOG=1")  # the store is in trouble, the loop is not
+            self._outage.goes_on(error)
+            notify(f"WATCHDOG=1\nSTATUS={error}")  # the store is in trouble, the loop is not
             return PAUSE_SECONDS
+        self._outage.may_be_over()
+        return rest
 
     def _wait(self, seconds: float) -> None:
         if not self._signals:

@@ -1,8 +1,8 @@
 """The worker's handle on its job process: starting it, hearing it, killing it with all that it started."""
 
 import contextlib
-import json
 import os
+import resource
 import selectors
 import signal
 import subprocess
@@ -10,15 +10,18 @@ import sys
 import time
 from collections.abc import Callable
 from multiprocessing import Pipe
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from jobrunner import kernel
-from jobrunner.dispatcher.lines import READ_BYTES, Kind, LineReader
+from jobrunner.dispatcher.lines import READ_BYTES, GarbageError, Hello, Kind, LineReader, meaning
 from jobrunner.dispatcher.tickets import Code, Limits
 
 IMPORT_SECONDS: Final = 120.0  #: for all task modules together
 GREETING_BYTES: Final = 4096  #: of what is printed while they are imported
 REAP_SECONDS: Final = 2.0  #: for what a dead job process leaves behind to die of SIGKILL
+LINE_SPARE_BYTES: Final = (
+    4 << 20
+)  #: of a line, beside the largest value: for errors, and what tasks are there
 
 
 class Death(NamedTuple):
@@ -34,15 +37,16 @@ class Greeting(NamedTuple):
     """How a job process came up.
 
     Attributes:
-        hello: what it said of itself; None if it died or took too long.
+        hello: what it said of itself; None if it died, took too long or spoke garbage.
         importing: the last module that it began to import.
         printed: the end of what it printed meanwhile.
+        fault: why it was not heard to the end; None if it came up, or died by itself.
     """
 
-    hello: dict[str, Any] | None
-    importing: str | None
-    printed: bytes
-    timed_out: bool
+    hello: Hello | None = None
+    importing: str | None = None
+    printed: bytes = b""
+    fault: str | None = None
 
 
 class Handle:
@@ -52,8 +56,11 @@ class Handle:
         self.code = code
         self.is_ready = False  #: whether it has said hello
         self.jobs = 0  #: that it was given
-        self.cpu_seconds = 0.0  #: that its jobs have told of
-        self.peak_bytes = 0  #: the highest peak that its jobs have told of
+        self.cpu_seconds = 0.0  #: that it had used when it last told
+        #: the highest peak that its jobs have told of.  At first this process's own, for its memory is the new
+        #: process's until exec, and the kernel counts that as its peak.
+        self.peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        sizes = (limits.max_result_bytes, limits.max_partial_bytes, limits.max_partials_bytes)
         ours, theirs = Pipe()
         output, printed = os.pipe()
         try:
@@ -61,9 +68,7 @@ class Handle:
                 [
                     sys.executable,
                     *("-m", "jobrunner.dispatcher.job_process"),
-                    *map(
-                        str, (theirs.fileno(), os.getpid(), limits.max_result_bytes, limits.max_partial_bytes)
-                    ),
+                    *map(str, (theirs.fileno(), os.getpid(), *sizes)),
                     *code.modules,
                 ],
                 stdin=subprocess.DEVNULL,
@@ -81,16 +86,22 @@ class Handle:
         self._pidfd = os.pidfd_open(self.pid)
         os.set_blocking(output, False)
         os.set_blocking(ours.fileno(), False)
-        self.reader = LineReader(ours.fileno())
+        self.reader = LineReader(ours.fileno(), max(sizes[:2]) + LINE_SPARE_BYTES)
         self.selector = selectors.DefaultSelector()
         self.selector.register(ours.fileno(), selectors.EVENT_READ, "pipe")
         self.selector.register(output, selectors.EVENT_READ, "output")
         # Its own end of the Pipe may live on in a child that it forked: only this tells its death.
         self.selector.register(self._pidfd, selectors.EVENT_READ, "death")
 
-    def is_dead(self) -> bool:
-        """Whether the process has ended."""
-        return any(key.data == "death" for key, _ in self.selector.select(0))
+    def is_unfit(self) -> bool:
+        """Whether the process, which has nothing to do, has ended or speaks all the same."""
+        ready = {key.data for key, _ in self.selector.select(0)}
+        return "death" in ready or (self.is_ready and ("pipe" in ready or self.reader.is_amid_a_line))
+
+    def has_said(self, hello: Hello) -> None:
+        """Take note that it has come up."""
+        self.is_ready = True
+        self.cpu_seconds = hello.cpu_seconds
 
     def greet(self, wanted: Callable[[], bool] = lambda: True) -> Greeting:
         """Wait until the process has imported the task modules, or cannot be expected to any more.
@@ -98,30 +109,41 @@ class Handle:
         Args:
             wanted: asked twice a second; if it says no, nobody waits any longer.
         """
-        hello, importing, printed = None, None, b""
+        greeting = Greeting()
         give_up_at = time.monotonic() + IMPORT_SECONDS
-        while hello is None and wanted() and (left := give_up_at - time.monotonic()) > 0:
+        while greeting.hello is None and greeting.fault is None and wanted():
+            left = give_up_at - time.monotonic()
+            if left <= 0:
+                return greeting._replace(fault=f"it took more than {IMPORT_SECONDS:g} s")
             sources = {key.data for key, _ in self.selector.select(min(left, 0.5))}
             if "output" in sources:
-                data = self.read_output()
-                printed = (printed + data)[-GREETING_BYTES:]
-                if not data:
-                    self.forget("output")
+                greeting = self._hear_printed(greeting)
             if "pipe" in sources:
-                try:
-                    lines = self.reader.read()
-                except EOFError:
-                    self.forget("pipe")
-                    continue
-                for line in lines:
-                    if line[:1] == Kind.IMPORTING.value:
-                        importing = json.loads(line[1:])
-                    elif line[:1] == Kind.HELLO.value:
-                        hello = json.loads(line[1:])
-                        self.is_ready = True
+                greeting = self._hear_lines(greeting)
             elif "death" in sources:
                 break
-        return Greeting(hello, importing, printed, timed_out=time.monotonic() >= give_up_at)
+        return greeting
+
+    def _hear_printed(self, greeting: Greeting) -> Greeting:
+        data = self.read_output()
+        if not data:
+            self.forget("output")
+        return greeting._replace(printed=(greeting.printed + data)[-GREETING_BYTES:])
+
+    def _hear_lines(self, greeting: Greeting) -> Greeting:
+        try:
+            for line in self.reader.read():
+                meant = meaning(line)
+                if line[:1] == Kind.IMPORTING.value:
+                    greeting = greeting._replace(importing=meant)
+                elif line[:1] == Kind.HELLO.value:
+                    greeting = greeting._replace(hello=meant)
+                    self.has_said(meant)
+        except EOFError:
+            self.forget("pipe")
+        except GarbageError:
+            return greeting._replace(fault="it wrote into the Pipe to its worker")
+        return greeting
 
     def send(self, line: memoryview) -> memoryview:
         """Hand over as much of a ticket as the Pipe takes; return the rest.  A dead process is found by reading."""

@@ -1,7 +1,7 @@
 """The job process: runs the user's function, one job after another.
 
-Started by exec as `python -m jobrunner.dispatcher.job_process FD PARENT MAX_RESULT MAX_PARTIAL MODULE...`, in a
-session of its own.  It is the only thing that is ever killed: it shares nothing but the Pipe `FD` to its worker,
+Started by exec as `python -m jobrunner.dispatcher.job_process FD PARENT MAX_RESULT MAX_PARTIAL MAX_PARTIALS MODULE...`,
+in a session of its own.  It is the only thing that is ever killed: it shares nothing but the Pipe `FD` to its worker,
 and its stdout.  Imports here are few on purpose: no Flask, no SQLAlchemy.
 """
 
@@ -29,6 +29,7 @@ from jobrunner.tasks.registry import REGISTRY
 
 MESSAGE_CHARACTERS: Final = 10_000  #: of an exception's message that are kept
 TRACEBACK_CHARACTERS: Final = 60_000
+PROGRESS_CHARACTERS: Final = 1000  #: of the word about the progress
 STOPPED_STATUS: Final = 128 + signal.SIGTERM
 
 
@@ -43,11 +44,14 @@ def _on_sigterm(_signum: int, _frame: FrameType | None) -> None:
 class JobProcess:
     """One end of the Pipe, and the jobs that come through it."""
 
-    def __init__(self, fd: int, *, max_result_bytes: int, max_partial_bytes: int) -> None:
+    def __init__(
+        self, fd: int, *, max_result_bytes: int, max_partial_bytes: int, max_partials_bytes: int
+    ) -> None:
         self._fd = fd
         self._reader = lines.LineReader(fd)
         self._max_result_bytes = max_result_bytes
         self._max_partial_bytes = max_partial_bytes
+        self._max_partials_bytes = max_partials_bytes
         self._speaking = threading.RLock()  # a task may call progress() from its threads and signal handlers
         self._torn = False  # whether a line was cut short: what came after it would be read as its end
         self._pid = os.getpid()
@@ -82,7 +86,7 @@ class JobProcess:
         except DuplicateTaskError as error:
             refused = str(error)
         hello = {"tasks": loading.catalogue(), "errors": self._errors, "refused": refused}
-        self.say((Kind.HELLO, json.dumps(hello)))
+        self.say((Kind.HELLO, json.dumps(hello | {"cpu_seconds": self._meter.cpu_seconds()})))
 
     def serve(self) -> None:
         """Run what comes until the worker hangs up."""
@@ -121,23 +125,29 @@ class JobProcess:
         value = task.function(**task.parameters.arguments(params))
         if inspect.isgenerator(value):
             value = self._stream(value)  # type: ignore[arg-type]
-        return _within(to_json(value, "result"), self._max_result_bytes, "result")
+        return _encoded(value, "result", self._max_result_bytes, "max_result_bytes")
 
     def _stream(self, values: Generator[Any, None, Any]) -> Any:
-        count = 0
+        count = size = 0
         while True:
             try:
                 value = next(values)
             except StopIteration as end:
                 return end.value
             name = f"partial result {count}"
-            text = _within(to_json(value, name), self._max_partial_bytes, "partial")
+            text = _encoded(value, name, self._max_partial_bytes, "max_partial_bytes")
+            size += len(text)
+            if size > self._max_partials_bytes:
+                raise _too_large(f"all up to {name}", size, self._max_partials_bytes, "max_partials_bytes")
             self.say((Kind.PARTIAL, text))
             count += 1
 
     def _tell_progress(self, done: float, total: float | None, message: str | None) -> None:
-        told = to_json({"done": done, "total": total, "message": message}, "progress")
-        self.say((Kind.PROGRESS, told))
+        if isinstance(message, str):
+            message = message[:PROGRESS_CHARACTERS]
+        told = {"done": done, "total": total, "message": message}
+        text = _encoded(told, "progress", self._max_partial_bytes, "max_partial_bytes")
+        self.say((Kind.PROGRESS, text))
 
     def _tidy(self) -> None:
         """Have all that was printed on its way before the last line, and leave no trace for the next job."""
@@ -176,12 +186,18 @@ class _Meter:
     def start(self) -> None:
         self._cpu_before, self._peak_before = self._used()
 
+    def cpu_seconds(self) -> float:
+        """Return what the process has used since it started, and the children that it waited for."""
+        return self._used()[0]
+
     def read(self) -> str:
-        cpu_seconds, peak = self._used()
+        """Return what the attempt used, as a `lines.Used`."""
+        total, peak = self._used()
         # The process's own peak may be an earlier job's: then what is resident now is the better figure.
         if peak <= self._peak_before:
             peak = int(os.pread(self._statm, 200, 0).split()[1]) * resource.getpagesize()
-        return f'{{"cpu_seconds":{cpu_seconds - self._cpu_before:.6f},"peak_memory_bytes":{peak}}}'
+        cpu_seconds = total - self._cpu_before
+        return f'{{"cpu_seconds":{cpu_seconds:.6f},"process_cpu_seconds":{total:.6f},"peak_memory_bytes":{peak}}}'
 
     def _used(self) -> tuple[float, int]:
         own = resource.getrusage(resource.RUSAGE_SELF)
@@ -190,14 +206,20 @@ class _Meter:
         return cpu_seconds, own.ru_maxrss * 1024  # Linux counts it in KiB
 
 
-def _within(text: str, limit: int, what: str) -> str:
+def _encoded(value: Any, name: str, limit: int, setting: str) -> str:
+    if isinstance(value, str) and len(value) > limit:  # which takes no copy of it to know
+        raise _too_large(name, len(value), limit, setting)
+    text = to_json(value, name)
     if len(text) > limit:
-        found = sizes.in_words(len(text))
-        raise UnserializableError(
-            f"the {what} is {found} of JSON; max_{what}_bytes is {limit} ({sizes.in_words(limit)}): "
-            "write it to a file and return its path, or raise the limit"
-        )
+        raise _too_large(name, len(text), limit, setting)
     return text
+
+
+def _too_large(what: str, size: int, limit: int, setting: str) -> UnserializableError:
+    return UnserializableError(
+        f"{what} comes to {sizes.in_words(size)} of JSON, {setting} is {limit} ({sizes.in_words(limit)}): "
+        "write it to a file and give back its path, or raise the limit"
+    )
 
 
 def _told(ending: Ending, error: BaseException) -> str:
@@ -215,10 +237,15 @@ def _told(ending: Ending, error: BaseException) -> str:
         {
             "kind": ending,
             "type": name if home == "builtins" else f"{home}.{name}",
-            "message": _message(error),
-            "traceback": None if ending is Ending.UNSERIALIZABLE else text,
+            "message": _readable(_message(error)),
+            "traceback": None if ending is Ending.UNSERIALIZABLE else _readable(text),
         }
     )
+
+
+def _readable(text: str) -> str:
+    """Return `text` without halves of surrogate pairs, which are no text to UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _message(error: BaseException) -> str:
@@ -230,7 +257,7 @@ def _message(error: BaseException) -> str:
 
 def main(arguments: list[str]) -> None:
     """Run jobs until the worker hangs up or SIGTERM comes."""
-    fd, parent_pid, max_result_bytes, max_partial_bytes = map(int, arguments[:4])
+    fd, parent_pid, max_result_bytes, max_partial_bytes, max_partials_bytes = map(int, arguments[:5])
     try:
         _reset_signals()
         # A helper that a task forks ends on SIGTERM as any process does.
@@ -240,8 +267,13 @@ def main(arguments: list[str]) -> None:
         os.set_inheritable(fd, False)  # else a program that a task starts would hold the Pipe open
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
-        process = JobProcess(fd, max_result_bytes=max_result_bytes, max_partial_bytes=max_partial_bytes)
-        process.load(arguments[4:])
+        process = JobProcess(
+            fd,
+            max_result_bytes=max_result_bytes,
+            max_partial_bytes=max_partial_bytes,
+            max_partials_bytes=max_partials_bytes,
+        )
+        process.load(arguments[5:])
         process.serve()
     except Stopped:
         kernel.flush_c_stdio()

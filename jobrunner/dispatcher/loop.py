@@ -15,14 +15,16 @@ from sqlalchemy import Connection
 
 from jobrunner import kernel
 from jobrunner.clock import Clock, utc_now
+from jobrunner.dispatcher import losses
 from jobrunner.dispatcher.bundles import Packer
 from jobrunner.dispatcher.catalogue import Catalogue
+from jobrunner.dispatcher.housekeeping import Housekeeping
+from jobrunner.dispatcher.losses import Victim
 from jobrunner.dispatcher.notify import notify
-from jobrunner.dispatcher.pool import Victim, WorkerPool
-from jobrunner.dispatcher.slots import Counts, Stop, counts
+from jobrunner.dispatcher.pool import WorkerPool
+from jobrunner.dispatcher.slots import Counts, Stop, counts, last_seen
 from jobrunner.dispatcher.tickets import Ticket
 from jobrunner.lifecycle import Ending, State
-from jobrunner.reports import Ended, Report, error
 from jobrunner.settings import Settings
 from jobrunner.store import catalogue as store_catalogue
 from jobrunner.store import dispatchers, jobs, moves, throughput
@@ -52,12 +54,14 @@ class Dispatcher:
         self._pool = pool
         self._settings = settings
         self._clock = clock
+        self._housekeeping = Housekeeping(store, settings, now=now)
         self._packer = Packer()
         self._serials = itertools.count(1)
         self._next_beat = now
         self._counted = Counts(0, 0, 0, 0.0)
         self._counted_at = now
         self._drain_until: datetime | None = None
+        self._claimed: list[list[moves.Claimed]] = []  # bundles not started, if the store failed in between
         self._look_for_stops = True
         self._stops: dict[tuple[int, int], Stop] = {}
         self._untold = False  # whether some stop has not reached its worker yet
@@ -65,20 +69,22 @@ class Dispatcher:
             int, tuple[datetime, int]
         ] = {}  # of others: heartbeat, our beats since it changed
         self.id = 0
-        self.id = self._register(now)
-        self.serve(catalogue, now)
+        self.id = self._register(catalogue, now)
+        self._take(catalogue)
 
     # -- what is asked of it from outside --------------------------------------------------------
 
     def serve(self, catalogue: Catalogue, now: datetime) -> None:
         """Publish these tasks, and run only them from now on."""
+        with self._store.write(durable=False) as connection:
+            _publish(connection, self.id, catalogue, now)
+        self._take(catalogue)
+
+    def _take(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
         self._task_names = [task["name"] for task in catalogue.tasks]
         for module, why in catalogue.errors.items():
             log.error("task module %s cannot be imported, its tasks are not served: %s", module, why)
-        with self._store.write(durable=False) as connection:
-            store_catalogue.publish(connection, self.id, catalogue.tasks, now=now)
-            dispatchers.set_module_errors(connection, self.id, catalogue.errors)
 
     def drain(self, now: datetime, seconds: float) -> None:
         """Start nothing more; what still runs after `seconds` goes back to the queue, uncharged."""
@@ -105,6 +111,7 @@ class Dispatcher:
             self._beat(now)
         self._stop_what_must_stop(now)
         self._start_what_is_due()
+        self._housekeeping.step(now)
         return self._rest(now)
 
     def _start_what_is_due(self) -> None:
@@ -113,8 +120,21 @@ class Dispatcher:
         free = self._pool.free
         if self._drain_until is not None or not free or not self._task_names:
             return
+        if not self._claimed:
+            self._claimed = self._packer.pack(self._claim(free), free)
+            if self._claimed:
+                wake(self._settings.data / WATCHERS)
+        if any(one.crash_retries == 0 for bundle in self._claimed for one in bundle):
+            # At most once, even if the power fails: this commit takes the claim to the disk with it.
+            with self._store.write(durable=True) as connection:
+                dispatchers.heartbeat(connection, self.id, slots=self._slots(), now=self._clock())
+        bundles, self._claimed = self._claimed, []
+        for bundle in bundles:
+            self._pool.start([self._ticket(one) for one in bundle])
+
+    def _claim(self, free: int) -> list[moves.Claimed]:
         with self._store.write(durable=False) as connection:
-            claimed = moves.claim(
+            return moves.claim(
                 connection,
                 self.id,
                 tasks=self._task_names,
@@ -123,14 +143,6 @@ class Dispatcher:
                 # Not the step's `now`: a job may have been submitted while this waited for the write lock.
                 now=self._clock(),
             )
-        if claimed:
-            wake(self._settings.data / WATCHERS)
-        if any(one.crash_retries == 0 for one in claimed):
-            # At most once, even if the power fails: this commit takes the claim to the disk with it.
-            with self._store.write(durable=True) as connection:
-                dispatchers.heartbeat(connection, self.id, slots=self._slots(), now=self._clock())
-        for bundle in self._packer.pack(claimed, free):
-            self._pool.start([self._ticket(one) for one in bundle])
 
     def _ticket(self, one: moves.Claimed) -> Ticket:
         return Ticket(
@@ -160,7 +172,7 @@ class Dispatcher:
                 self._untold = True
 
     def _rest(self, now: datetime) -> float:
-        until = self._next_beat
+        until = min(self._next_beat, self._housekeeping.next_at)
         if self._drain_until is not None:
             until = min(until, max(self._drain_until, now + timedelta(seconds=0.05)))
         elif self._pool.free and self._task_names:
@@ -216,19 +228,26 @@ class Dispatcher:
                 "failed": slot.failed,
                 "partials": slot.partials,
                 "busy_seconds": round(counts(slot).busy_seconds, 6),
+                "peak_memory_bytes": seen[0],
+                "cpu_seconds": seen[1],
             }
             for index, slot in enumerate(self._pool.slots)
+            for seen in (last_seen(slot),)
         ]
 
     # -- the dead ----------------------------------------------------------------------------------
 
-    def _register(self, now: datetime) -> int:
+    def _register(self, catalogue: Catalogue, now: datetime) -> int:
         with self._store.write(durable=False) as connection:
             dead = self._dead(connection)
         for dispatcher_id in dead:
             self._give_back(dispatcher_id, now)
         with self._store.write(durable=True) as connection:
-            return dispatchers.register(connection, this_process(), workers=self._pool.size, now=now)
+            # All or nothing: who fails here tries again, and would leave an entry that looks alive.
+            own_id = dispatchers.register(connection, this_process(), workers=self._pool.size, now=now)
+            _publish(connection, own_id, catalogue, now)
+            moves.postpone(connection, losses.apart(moves.lost(connection), self._clock()))
+        return own_id
 
     def _dead(self, connection: Connection) -> list[int]:
         """Return the dispatchers whose process is gone, or whose heartbeat has stood still for their lease.
@@ -248,14 +267,13 @@ class Dispatcher:
 
     def _give_back(self, dispatcher_id: int, now: datetime) -> None:
         """Give the jobs of a dead dispatcher back to the queue, each charged to its `crash_retries`."""
-        lost = Ended(Ending.LOST, error=error(Ending.LOST, f"dispatcher {dispatcher_id} died while it ran"))
         with self._store.write(durable=True) as connection:
-            if not dispatchers.end(connection, dispatcher_id, now=now):
+            dead = next((one for one in dispatchers.alive(connection) if one.id == dispatcher_id), None)
+            if dead is None or not dispatchers.end(connection, dispatcher_id, now=now):
                 return  # somebody else has found it first
             held = moves.held(connection, dispatcher_id)
-            store_reports.record(
-                connection, [Report(job_id, number, now, (), lost) for job_id, number in held]
-            )
+            victims = losses.of_dead(held, dead.slots, f"dispatcher {dispatcher_id} died while it ran")
+            store_reports.record(connection, losses.reports(victims, dead.workers, now))
         log.warning("dispatcher %d is dead: %d jobs given back", dispatcher_id, len(held))
 
     # -- the end -----------------------------------------------------------------------------------
@@ -265,21 +283,19 @@ class Dispatcher:
 
         Args:
             now: becomes the end of the entry and of the attempts.
-            victims: what was in hand when the Pool broke.  The job whose worker died pays for it; its neighbours
+            victims: what was in hand when the Pool broke.  Who may have broken it pays for it; the others
                 go back uncharged.
         """
-        charged = {(v.ticket.job_id, v.ticket.attempt) for v in victims or () if v.died}
-        lost = Ended(Ending.LOST, error=error(Ending.LOST, "its worker died while it ran"))
-        released = Ended(Ending.RELEASED)
+        known = {(one.job_id, one.attempt): one for one in victims or ()}
         with self._store.write(durable=True) as connection:
             dispatchers.end(connection, self.id, now=now)
-            store_reports.record(
-                connection,
-                [
-                    Report(job_id, number, now, (), lost if (job_id, number) in charged else released)
-                    for job_id, number in moves.held(connection, self.id)
-                ],
-            )
+            held = [known.get(one, Victim(*one)) for one in moves.held(connection, self.id)]
+            store_reports.record(connection, losses.reports(held, self._pool.size, now))
+
+
+def _publish(connection: Connection, dispatcher_id: int, catalogue: Catalogue, now: datetime) -> None:
+    store_catalogue.publish(connection, dispatcher_id, catalogue.tasks, now=now)
+    dispatchers.set_module_errors(connection, dispatcher_id, catalogue.errors)
 
 
 def this_process() -> dispatchers.Process:

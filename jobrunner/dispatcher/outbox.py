@@ -1,7 +1,8 @@
 """What a worker has to say, on its way into the Queue.
 
 It is collected for a moment, for a trip costs more than a word.  A Queue that is full blocks nobody here: the
-worker hears its job process no further until there is room, and goes on looking after it meanwhile.
+worker hears its job process no further until there is room, and goes on looking after it meanwhile.  What is
+large waits until nearly all before it is written: a Queue is full after so many things, whatever their size.
 """
 
 import queue
@@ -13,6 +14,8 @@ from jobrunner.reports import Report
 
 FLUSH_SECONDS: Final = 0.01  #: what is said travels on after this at the latest
 FULL_SECONDS: Final = 0.05  #: between two attempts to put something into a full Queue
+LARGE_BYTES: Final = 1 << 18  #: of what is said in one trip
+FEW: Final = 4  #: things in the Queue, behind which something large may go
 
 
 class Outbox:
@@ -23,31 +26,45 @@ class Outbox:
         is_stuck: the Queue was full at the last attempt: add nothing more until it is not.
     """
 
-    def __init__(self, put_nowait: Callable[[list[Report]], None]) -> None:
+    def __init__(self, put_nowait: Callable[[list[Report]], None], waiting: Callable[[], int]) -> None:
+        """Send by `put_nowait`, which raises queue.Full; `waiting` says how many things are in the Queue."""
         self._put_nowait = put_nowait
+        self._waiting = waiting
         self._reports: list[Report] = []
+        self._bytes = 0
         self._flushed_at = 0.0
         self.due_at = float("inf")
         self.is_stuck = False
 
     def add(self, report: Report) -> None:
-        """Take a report; after a quiet time it is due at once."""
+        """Take a report; after a quiet time it is due at once, and so is much at a time."""
         if not self._reports:
             self.due_at = self._flushed_at + FLUSH_SECONDS
         self._reports.append(report)
+        self._bytes += report.size
+        if self._bytes > LARGE_BYTES:
+            self.due_at = min(self.due_at, self._flushed_at)
 
     def flush(self) -> bool:
         """Send what waits; return whether nothing waits any more, else try again when it is due."""
         now = time.monotonic()
         if self._reports:
-            try:
-                self._put_nowait(self._reports)
-            except queue.Full:
+            if not self._put():
                 self.is_stuck = True
                 self.due_at = now + FULL_SECONDS
                 return False
             self._reports = []
+            self._bytes = 0
         self.is_stuck = False
         self._flushed_at = now
         self.due_at = float("inf")
+        return True
+
+    def _put(self) -> bool:
+        if self._bytes > LARGE_BYTES and self._waiting() > FEW:
+            return False
+        try:
+            self._put_nowait(self._reports)
+        except queue.Full:
+            return False
         return True

@@ -16,12 +16,16 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
+from multiprocessing import connection, util
+from multiprocessing.synchronize import SemLock
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from jobrunner import kernel
 from jobrunner.dispatcher import worker, writer
 from jobrunner.dispatcher.handle import IMPORT_SECONDS, kill_children
-from jobrunner.dispatcher.slots import Slot, Stop, request_stop
+from jobrunner.dispatcher.losses import Victim
+from jobrunner.dispatcher.slots import Slot, Stop, last_seen, request_stop
 from jobrunner.dispatcher.tickets import Code, Limits, Ticket
 from jobrunner.errors import PoolBrokenError
 
@@ -30,13 +34,6 @@ CLOSE_SECONDS: Final = 5.0  #: for idle workers to end
 WRITER_SECONDS: Final = 15.0  #: for the result writer to write what is left
 
 log = logging.getLogger("jobrunner.dispatcher")
-
-
-class Victim(NamedTuple):
-    """An attempt that was in a worker's hands when the Pool broke, and whether that worker is the one that died."""
-
-    ticket: Ticket
-    died: bool
 
 
 class WorkerPool:
@@ -59,8 +56,9 @@ class WorkerPool:
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         self._writer.start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        self._begun = context.Value("i", 0)  # how many workers have been started so far
         self._pool = context.Pool(
-            size, worker.initialize, (self.slots, context.Value("i", 0), self._queue, limits, code)
+            size, worker.initialize, (self.slots, self._begun, self._queue, limits, code)
         )
         self._bundles: dict[int, Sequence[Ticket]] = {}  # by the serial of their first ticket
         self._ended: deque[tuple[int, list[float]]] = deque()  # filled by the Pool's own thread
@@ -68,7 +66,12 @@ class WorkerPool:
         self._failed = 0
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._deaths = selectors.DefaultSelector()
-        self._deaths.register(self._writer.sentinel, selectors.EVENT_READ, "the result writer")
+        # Not by its sentinel: that is a pipe from the forkserver, and ends with either of them.
+        pid = self._writer.pid or 0
+        self._writer_death = os.pidfd_open(pid)
+        self._forkserver_death = os.pidfd_open(kernel.parent(pid))
+        self._deaths.register(self._writer_death, selectors.EVENT_READ, "the result writer")
+        self._deaths.register(self._forkserver_death, selectors.EVENT_READ, "the forkserver")
 
     def wait_until_ready(self) -> None:
         """Return when every worker is up.
@@ -81,10 +84,13 @@ class WorkerPool:
         while not all(slot.pid for slot in self.slots):
             if time.monotonic() > give_up_at:
                 raise PoolBrokenError(f"the workers did not come up in {START_SECONDS:g} s")
+            if self._begun.value > self.size:  # the Pool has put another one in the place of one that died
+                raise PoolBrokenError("a worker died while it came up")
             self.check()
             pause.wait(0.005)
         for index, slot in enumerate(self.slots):
-            self._deaths.register(os.pidfd_open(slot.pid), selectors.EVENT_READ, f"worker {index}")
+            self._deaths.register(os.pidfd_open(slot.pid), selectors.EVENT_READ, _name(index))
+        _unlink_semaphores()
 
     # -- the words ------------------------------------------------------------------------------
 
@@ -168,20 +174,24 @@ class WorkerPool:
         """
         self._pool.close()
         give_up_at = time.monotonic() + CLOSE_SECONDS
-        self._deaths.unregister(self._writer.sentinel)
+        self._deaths.unregister(self._writer_death)
+        self._deaths.unregister(self._forkserver_death)
         while self._deaths.get_map() and (left := give_up_at - time.monotonic()) > 0:
             for key, _ in self._deaths.select(left):
                 self._deaths.unregister(key.fileobj)
+        if not self._deaths.get_map():
+            for (
+                slot
+            ) in self.slots:  # should `kill` be called after this: the pids may be somebody else's by then
+                slot.pid = slot.process_pid = 0
         self._finish_writing()
         kill_children()
 
     def _finish_writing(self) -> None:
         """Have the result writer write what is in the Queue, and end."""
-        if self._writer.pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._writer.pid, writer.FINISH)
-        self._writer.join(WRITER_SECONDS)
-        if self._writer.is_alive():
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._writer_death, writer.FINISH)
+        if not connection.wait([self._writer_death], WRITER_SECONDS):
             log.error(
                 "the results of some jobs could not be written in %g s: they will run again", WRITER_SECONDS
             )
@@ -195,11 +205,7 @@ class WorkerPool:
         # The Pool's own threads are about to find their processes gone; that is no news to anybody.
         threading.excepthook = lambda _: None
         warnings.simplefilter("ignore")
-        dead = {key.data for key, _ in self._deaths.select(0)}
-        holders = {slot.serial: f"worker {index}" for index, slot in enumerate(self.slots)}
-        failed = {ticket.serial for ticket in self._bundles.get(self._failed, ())}
-        dead |= {holders[serial] for serial in failed & holders.keys()}
-        victims = [Victim(ticket, holders.get(ticket.serial) in dead) for ticket in self.in_hand]
+        victims = self._victims()
         for slot in self.slots:
             for kill, pid in ((os.kill, slot.pid), (os.killpg, slot.process_pid)):
                 if pid:
@@ -208,3 +214,36 @@ class WorkerPool:
         self._finish_writing()
         kill_children()  # the forkserver, what the workers left to us, and a writer that still hangs
         return victims
+
+    def _victims(self) -> list[Victim]:
+        """Say whom the death of a process, if one has died, may be blamed on: what ran in it, else all that ran."""
+        dead = {str(key.data) for key, _ in self._deaths.select(0)}
+        failed = {ticket.serial for ticket in self._bundles.get(self._failed, ())}
+        running = {slot.serial: index for index, slot in enumerate(self.slots) if slot.serial}
+        dead |= {_name(index) for serial, index in running.items() if serial in failed}
+        ran_in_it = {serial for serial, index in running.items() if _name(index) in dead}
+        blamed = ran_in_it or (running.keys() if dead else set())
+        why = f"{' and '.join(sorted(dead))} died while it ran"
+        victims = []
+        for ticket in self.in_hand:
+            victim = Victim(ticket.job_id, ticket.attempt)
+            if (index := running.get(ticket.serial)) is not None:
+                blame = why if ticket.serial in blamed else None
+                victim = Victim(*victim[:2], blame, index, *last_seen(self.slots[index]))
+            victims.append(victim)
+        return victims
+
+
+def _unlink_semaphores() -> None:
+    """Remove the names of the semaphores in /dev/shm: all who use them have opened them by now.
+
+    Python would do that at its farewells, which no part of a dispatcher lives to see.
+    """
+    registry: dict[Any, Any] = util._finalizer_registry  # type: ignore[attr-defined]  # noqa: SLF001 - the one list
+    for finalizer in list(registry.values()):
+        if finalizer._callback is SemLock._cleanup:  # type: ignore[attr-defined]  # noqa: SLF001
+            finalizer()
+
+
+def _name(index: int) -> str:
+    return f"worker {index}"

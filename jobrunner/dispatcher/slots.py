@@ -27,6 +27,8 @@ class Slot(ctypes.Structure):
         ("failed", ctypes.c_int64),  # attempts that ended otherwise
         ("partials", ctypes.c_int64),
         ("busy_seconds", ctypes.c_double),  # with tickets that are done
+        ("peak_memory_bytes", ctypes.c_int64),  # of the attempt in hand, as last seen; 0: not seen yet
+        ("cpu_seconds", ctypes.c_double),  # the same
         ("stop_ending", ctypes.c_int64),
         ("stop_grace_seconds", ctypes.c_double),
         ("stop_serial", ctypes.c_int64),  # written last: the ticket that is to stop
@@ -68,3 +70,9 @@ def counts(slot: Slot) -> Counts:
     since = slot.since
     in_hand = time.monotonic() - since if slot.serial and since else 0.0
     return Counts(slot.done, slot.failed, slot.partials, slot.busy_seconds + in_hand)
+
+
+def last_seen(slot: Slot) -> tuple[int | None, float | None]:
+    """Return the peak memory in bytes and the CPU seconds of the attempt in hand; None if nobody has looked yet."""
+    peak_memory_bytes = slot.peak_memory_bytes
+    return (peak_memory_bytes, slot.cpu_seconds) if slot.serial and peak_memory_bytes else (None, None)

@@ -40,4 +40,5 @@ class Limits(NamedTuple):
     max_jobs_per_process: int
     max_result_bytes: int
     max_partial_bytes: int
+    max_partials_bytes: int
     max_log_bytes: int

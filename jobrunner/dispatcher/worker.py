@@ -34,9 +34,10 @@ class Worker:
         self._index = index
         self._slot = slot
         self._queue = queue
-        self._outbox = Outbox(queue.put_nowait)
+        self._outbox = Outbox(queue.put_nowait, queue.qsize)
         self._waiting: deque[Ticket] = deque()  # the rest of the bundle
         self._limits = limits
+        self._oom = kernel.OomWatch(kernel.oom_counter())
         self._process = self._new_process(code)
         self._process.greet(
             wanted=lambda: not is_orphan()
@@ -63,6 +64,7 @@ class Worker:
 
     def _run_one(self, ticket: Ticket, started: float) -> None:
         slot = self._slot
+        slot.peak_memory_bytes, slot.cpu_seconds = 0, 0.0
         slot.job_id, slot.attempt, slot.since, slot.serial = (
             ticket.job_id,
             ticket.attempt,
@@ -78,6 +80,7 @@ class Worker:
             slot=slot,
             limits=self._limits,
             outbox=self._outbox,
+            oom=self._oom,
             on_tick=self._tick,
         )
         ended = attempt.run()
@@ -88,6 +91,7 @@ class Worker:
         slot.busy_seconds += time.monotonic() - started
         slot.serial = 0
         if not attempt.survived:
+            self._outbox.flush()  # where a process can be started no more, this is told all the same
             process.close()
             self._process = self._new_process(ticket.code)
         reap_orphans(self._process.pid)
@@ -105,14 +109,17 @@ class Worker:
         """Return the warm job process, or a new one where the old one has had its time."""
         process = self._process
         limit = ticket.memory_limit_bytes
-        dead = process.is_dead()  # killed while it was idle: no fault of this job
+        unfit = process.is_unfit()  # an earlier job's doing, or somebody's: no fault of this one
         worn = process.jobs >= self._limits.max_jobs_per_process
-        grown = limit is not None and process.jobs and kernel.tree_resident_bytes(process.pid) > limit / 2
-        if dead or worn or grown or process.code != ticket.code:
+        grown = limit is not None and process.jobs and self._resident_bytes() > limit / 2
+        if unfit or worn or grown or process.code != ticket.code:
             self._end_process()
             process.close()
             self._process = self._new_process(ticket.code)
         return self._process
+
+    def _resident_bytes(self) -> int:
+        return kernel.usage(kernel.descendants(os.getpid())).resident_bytes
 
     def _new_process(self, code: Code) -> Handle:
         process = Handle(code, self._limits)

@@ -16,18 +16,22 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from jobrunner import logs
+from jobrunner import logs, reports
+from jobrunner.dispatcher.outage import Outage
 from jobrunner.errors import StoreUnavailableError
-from jobrunner.reports import Report
+from jobrunner.lifecycle import Ending
+from jobrunner.reports import Ended, Report
 from jobrunner.store import reports as store_reports
 from jobrunner.store.engine import Store
 from jobrunner.wakeup import DISPATCHERS, WATCHERS, wake
 
 BATCH_REPORTS: Final = 500  #: in one transaction
 BATCH_EVENTS: Final = 10_000  #: in one transaction, roughly
+BATCH_BYTES: Final = 8 << 20  #: in one transaction, beside the last thing in it
 GATHER_SECONDS: Final = 0.01  #: between two commits under load; after a quiet time nothing waits
 LOOK_SECONDS: Final = 0.25  #: how often it looks whether it is still wanted
 RETRY_SECONDS: Final = 0.5  #: between two attempts to write to a store that cannot be written
+ERROR_CHARACTERS: Final = 500  #: of what is said of a report that cannot be written
 ORPHAN_SECONDS: Final = 0.5  #: for what is in the Queue, once the dispatcher is gone
 
 FINISH: Final = signal.SIGUSR1  #: write what is in the Queue and end; SIGTERM is for the dispatcher alone
@@ -42,6 +46,7 @@ class Writer:
         self._queue = queue
         self._store = store
         self._data = data
+        self._outage = Outage(log)
         self._stop = threading.Event()
         self._written_at = 0.0
 
@@ -74,37 +79,62 @@ class Writer:
     def _next_batch(self) -> list[Report]:
         """Return what is there; wait a little for the first report."""
         batch: list[Report] = []
-        events = 0
+        events = size = 0
         try:
-            reports = self._queue.get(timeout=0 if self._stop.is_set() else LOOK_SECONDS)
+            come = self._queue.get(timeout=0 if self._stop.is_set() else LOOK_SECONDS)
             self._stop.wait(self._written_at + GATHER_SECONDS - time.monotonic())
             while True:
-                batch += reports
-                events += sum(len(report.said) for report in reports)
-                if len(batch) >= BATCH_REPORTS or events >= BATCH_EVENTS:
+                batch += come
+                events += sum(len(report.said) for report in come)
+                size += sum(report.size for report in come)
+                if len(batch) >= BATCH_REPORTS or events >= BATCH_EVENTS or size >= BATCH_BYTES:
                     return batch
-                reports = self._queue.get_nowait()
+                come = self._queue.get_nowait()
         except queues.Empty:
             pass  # all there is for now
         return batch
 
     def _write(self, batch: list[Report]) -> None:
         """Commit the batch, however long the store cannot be written; the bounded Queue slows the jobs meanwhile."""
-        durable = any(report.ended is not None for report in batch)
-        while True:
-            try:
-                with self._store.write(durable=durable) as connection:
-                    recorded = store_reports.record(connection, batch)
-                break
-            except StoreUnavailableError as error:
-                log.warning("%s; %d reports wait", error, len(batch))
-                time.sleep(RETRY_SECONDS)
+        try:
+            recorded = self._commit(batch)
+        except Exception as error:  # noqa: BLE001 - whatever it is, after a restart it would come again
+            self._write_apart(batch, error)
+            return
         self._written_at = time.monotonic()
         for report in recorded.refused:
             log.warning("job %d has moved on: attempt %d is refused", report.job_id, report.attempt)
         wake(self._data / WATCHERS)
         if recorded.requeued:
             wake(self._data / DISPATCHERS)
+
+    def _write_apart(self, batch: list[Report], error: Exception) -> None:
+        """Write each report by itself; the one that cannot be written fails its job, and no other."""
+        if len(batch) > 1:
+            for report in batch:
+                self._write([report])
+            return
+        (report,) = batch
+        log.error("a report of job %d cannot be written; the job fails", report.job_id, exc_info=error)
+        self._commit([report._replace(said=(), ended=_unwritable(error))])
+
+    def _commit(self, batch: list[Report]) -> store_reports.Recorded:
+        durable = any(report.ended is not None for report in batch)
+        while True:
+            try:
+                with self._store.write(durable=durable) as connection:
+                    recorded = store_reports.record(connection, batch)
+            except StoreUnavailableError as error:
+                self._outage.goes_on(error)
+                time.sleep(RETRY_SECONDS)
+            else:
+                self._outage.may_be_over()
+                return recorded
+
+
+def _unwritable(error: Exception) -> Ended:
+    why = f"what it reported cannot be written: {error}".splitlines()[0][:ERROR_CHARACTERS]
+    return Ended(Ending.UNSERIALIZABLE, error=reports.error(Ending.UNSERIALIZABLE, why))
 
 
 def main(queue: "Queue[list[Report]]", url: str, data: Path, level: str) -> None:

@@ -7,7 +7,7 @@ with "database is locked", whatever `busy_timeout` says.
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +24,12 @@ CHECKPOINT_BYTES: Final = (
 )  #: a daemon checkpoints a WAL of this size, although it stops all writers for a while
 CHECKPOINT_BYTES_IDLE: Final = 8 << 20  #: or of this, when nothing runs
 CHECKPOINT_BYTES_WITHOUT_DAEMON: Final = 128 << 20  #: the API does so when nobody else has
+CHECKPOINT_SHARE: Final = 0.05  #: of the time, where a reader of an old view is in the way
+
+_IN_WORDS: Final = {"SQLITE_IOERR_SHMSIZE": "there is no room for the -shm file"}
+_START_ANEW: Final = (
+    "stop all of jobrunner, remove what is left of its -wal and -shm files, and start it again"
+)
 
 
 class Store:
@@ -39,12 +45,22 @@ class Store:
                 f"{self.url!r}: this version keeps jobs in an SQLite file: sqlite:////path/to/jobrunner.db"
             )
         self.path = Path(str(self.url.database))
+        self._wal = Path(f"{self.path}-wal")
+        self._file = _identity(self.path)  # None: there is none yet
+        self._wal_file: tuple[int, int] | None = None
+        self._checkpoint_again_at = 0.0
         self._engine = _engine(self.url.render_as_string(hide_password=False))
+        event.listen(self._engine, "do_connect", lambda *_: self._require_same_file())
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Open one consistent view of the store."""
-        with _translated(), self._engine.connect() as connection, connection.begin():
+        """Open one consistent view of the store.
+
+        Raises:
+            StoreUnavailableError: the file cannot be read, or is not the one that was opened.
+        """
+        self._require_same_file()
+        with translated(), self._engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
@@ -60,16 +76,38 @@ class Store:
         """
         mode = {"begin": "IMMEDIATE", "synchronous": "FULL" if durable else "NORMAL"}
         with (
-            _translated(),
+            translated(),
             self._engine.connect().execution_options(**mode) as connection,
             connection.begin(),
         ):
+            self._require_same_file()
+            self._require_same_wal()
             yield connection
+
+    def try_to_write(self) -> None:
+        """Commit something that changes nothing, and takes room on the disk as any write does.
+
+        Raises:
+            StoreUnavailableError: as `write` does.
+        """
+        with self.write(durable=False) as connection:
+            # An UPDATE to the same value would write nothing.
+            connection.exec_driver_sql("PRAGMA user_version = 0")
+
+    def copy_to(self, target: Path) -> None:
+        """Copy the store as it is at one moment to `target`, an empty file, while others go on writing.
+
+        Raises:
+            StoreUnavailableError: the store cannot be read, or the copy not be written.
+        """
+        self._require_same_file()
+        with translated("the store cannot be copied"), closing(self._engine.raw_connection()) as connection:
+            connection.cursor().execute("VACUUM INTO ?", [str(target)])  # not within a transaction
 
     def wal_bytes(self) -> int:
         """Return the size of the write-ahead log."""
         try:  # by its name alone: to open it and close it again would drop SQLite's locks on it
-            return Path(f"{self.path}-wal").stat().st_size
+            return self._wal.stat().st_size
         except FileNotFoundError:
             return 0
 
@@ -79,21 +117,58 @@ class Store:
         SQLite 3.7.0-3.51.2 can lose commits when a checkpoint races with commits of other connections.
         So nobody checkpoints on his own (`wal_autocheckpoint=0`), and here another connection holds the write
         lock meanwhile.
+
+        What was written after the view that the oldest reader has cannot be copied until it ends.  Each attempt
+        costs the more the longer the WAL is, so such attempts are made in CHECKPOINT_SHARE of the time at most.
         """
-        if self.wal_bytes() < bound:
+        if self.wal_bytes() < bound or time.monotonic() < self._checkpoint_again_at:
             return False
-        with self.write(durable=False), _translated(), self._engine.connect() as other:
-            other.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
+        with self.write(durable=False), translated(), self._engine.connect() as other:
+            began_at = time.monotonic()
+            _, pages, copied = other.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").one()
+            ended_at = time.monotonic()
+        if copied < pages:
+            self._checkpoint_again_at = ended_at + (ended_at - began_at) / CHECKPOINT_SHARE
         return True
 
     def close(self) -> None:
         """Close all idle connections."""
         self._engine.dispose()
+        self._wal_file = None  # whoever is the last to close a store removes its WAL
 
     @property
     def engine(self) -> Engine:
         """For the migrations alone."""
         return self._engine
+
+    def _require_same_file(self) -> None:
+        """Refuse to go on in a file that has no name any more: what is written there is lost with the last process.
+
+        Nor is a file used that has come into its place: SQLite would mix it with the WAL of the old one.
+        """
+        present = _identity(self.path)
+        if self._file is None:
+            self._file = present
+        if present != self._file:
+            what = "is not there" if present is None else "is another file than the one that was opened"
+            raise StoreUnavailableError(f"{self.path} {what}: put it back, or {_START_ANEW}")
+
+    def _require_same_wal(self) -> None:
+        """Refuse likewise to write to a WAL that was removed.  There is one from the first transaction on."""
+        present = _identity(self._wal)
+        if self._wal_file is None:
+            self._wal_file = present
+        if present != self._wal_file:
+            raise StoreUnavailableError(f"{self._wal} was removed while it was in use: {_START_ANEW}")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from all others; None if there is none."""
+    try:
+        found = path.stat()  # not opened, see `wal_bytes`
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _engine(url: str) -> Engine:
@@ -112,6 +187,7 @@ def _set_up(connection: Any, _: ConnectionPoolEntry) -> None:
     cursor.execute("PRAGMA journal_size_limit=4194304")  # bytes that a WAL keeps after it was checkpointed
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.execute("PRAGMA cache_size=-16384")  # KiB
+    cursor.execute("PRAGMA secure_delete=OFF")  # on in Debian: to delete 16 MB would write 16 MB
     cursor.close()
 
 
@@ -154,12 +230,17 @@ def _when_free(sqlite: sqlite3.Connection, statement: str) -> None:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated(what: str = "the store cannot be used at the moment") -> Iterator[None]:
+    """Raise StoreUnavailableError in the place of what SQLite and SQLAlchemy raise where the store cannot be used."""
     try:
         yield
-    except (DatabaseError, sqlite3.OperationalError) as error:
+    except (DatabaseError, sqlite3.DatabaseError) as error:
         cause = error.orig if isinstance(error, DatabaseError) else error
         # Exactly these two: a damaged file is a plain DatabaseError, whose other kinds are faults of ours.
         if type(cause) not in (sqlite3.OperationalError, sqlite3.DatabaseError):
             raise
-        raise StoreUnavailableError(f"the store cannot be used at the moment: {cause}") from error
+        name = getattr(cause, "sqlite_errorname", "")
+        which = (
+            f" ({_IN_WORDS.get(name, name)})" if "IOERR" in name else ""
+        )  # "disk I/O error" says too little
+        raise StoreUnavailableError(f"{what}: {cause}{which}") from error

@@ -1,4 +1,4 @@
-"""Jobs: submitting, reading, listing, deleting."""
+"""Jobs: submitting, reading, listing, counting."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, bindparam, case, delete, exists, func, insert, select, text
+from sqlalchemy import Connection, Row, Select, bindparam, case, exists, func, insert, select, text
 
-from jobrunner.errors import JobNotFoundError, WrongStateError
+from jobrunner.errors import JobNotFoundError
 from jobrunner.lifecycle import FINAL, State
 from jobrunner.reports import EventKind
-from jobrunner.store.tables import event, job, label, tally
+from jobrunner.store.tables import event, job, label, removal, tally
 
 LISTED_RESULT_CHARACTERS: Final = 65_536  #: a larger result is not in a list of jobs
 
@@ -135,7 +135,9 @@ _LISTED: Final = tuple(
     else column
     for column in _COLUMNS
 )
-_BY_ID: Final = select(*_COLUMNS).where(job.c.id == bindparam("job_id"))
+_STAYS: Final = ~exists().where(removal.c.job_id == job.c.id)  # nobody sees a job that is being removed
+_BY_ID: Final = select(*_COLUMNS).where(job.c.id == bindparam("job_id"), _STAYS)
+_VERSION: Final = select(job.c.version, job.c.state).where(job.c.id == bindparam("job_id"), _STAYS)
 
 
 def _job(row: Row[Any]) -> Job:
@@ -150,7 +152,7 @@ def version(connection: Connection, job_id: int) -> tuple[int, State]:
     Raises:
         JobNotFoundError: no job has this id.
     """
-    found = connection.execute(select(job.c.version, job.c.state).where(job.c.id == job_id)).first()
+    found = connection.execute(_VERSION, {"job_id": job_id}).first()
     if found is None:
         raise JobNotFoundError(job_id)
     return found.version, State(found.state)
@@ -235,7 +237,7 @@ def page(connection: Connection, wanted: Filter, *, before_id: int | None, limit
 
     A result of more than LISTED_RESULT_CHARACTERS is left out: a page of a thousand would not fit into memory.
     """
-    query: Select[Any] = select(*_LISTED).order_by(job.c.id.desc()).limit(limit)
+    query: Select[Any] = select(*_LISTED).where(_STAYS).order_by(job.c.id.desc()).limit(limit)
     if before_id is not None:
         query = query.where(job.c.id < before_id)
     if wanted.states:
@@ -250,19 +252,6 @@ def page(connection: Connection, wanted: Filter, *, before_id: int | None, limit
         has_label = (label.c.job_id == job.c.id) & (label.c.key == key) & (label.c.value == value)
         query = query.where(exists().where(has_label))
     return [_job(row) for row in connection.execute(query)]
-
-
-def remove(connection: Connection, job_id: int) -> None:
-    """Delete a final job with its history.
-
-    Raises:
-        JobNotFoundError: no job has this id.
-        WrongStateError: it is not final.
-    """
-    found = get(connection, job_id)
-    if not found.is_final:
-        raise WrongStateError(job_id, found.state, "delete")
-    connection.execute(delete(job).where(job.c.id == job_id))  # its history goes with it: ON DELETE CASCADE
 
 
 def counts(connection: Connection) -> dict[State, int]:

@@ -11,23 +11,25 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.script.revision import ResolutionError
 from alembic.util import CommandError
-from sqlalchemy import inspect
+from sqlalchemy import Connection, inspect
 
 import jobrunner
 from jobrunner.errors import SchemaVersionError, StoreUnavailableError
-from jobrunner.store.engine import Store
+from jobrunner.store.engine import Store, translated
 
 
 def config(store: Store) -> Config:
     """Return what Alembic's own commands need to work on the store."""
-    package = Path(jobrunner.__file__).parent
-    shipped = package / "_migrations"  # in a wheel; in a checkout the folder stands beside the package
     found = Config()
-    found.set_main_option(
-        "script_location", str(shipped if shipped.is_dir() else package.parent / "migrations")
-    )
+    found.set_main_option("script_location", str(_folder()))
     found.attributes["engine"] = store.engine
     return found
+
+
+def _folder() -> Path:
+    package = Path(jobrunner.__file__).parent
+    shipped = package / "_migrations"  # in a wheel; in a checkout the folder stands beside the package
+    return shipped if shipped.is_dir() else package.parent / "migrations"
 
 
 def upgrade(store: Store) -> None:
@@ -35,9 +37,9 @@ def upgrade(store: Store) -> None:
 
     Raises:
         SchemaVersionError: the schema is newer than the program.
-        StoreUnavailableError: the directory cannot be written.
+        StoreUnavailableError: the directory or the file cannot be written.
     """
-    with _alone(store):
+    with _alone(store), translated():
         try:
             command.upgrade(config(store), "head")
         except (ResolutionError, CommandError) as error:
@@ -61,18 +63,23 @@ def check(store: Store) -> None:
     if not store.path.exists():
         raise SchemaVersionError(f"there is no store at {store.path}: run `jobrunner db upgrade`")
     with store.read() as connection:
-        present = MigrationContext.configure(connection).get_current_revision()
-    scripts = ScriptDirectory.from_config(config(store))
+        check_revision(connection, store.path)
+
+
+def check_revision(connection: Connection, path: Path) -> None:
+    """Raise `SchemaVersionError` unless the file at `path`, opened, has the schema that this program needs."""
+    present = MigrationContext.configure(connection).get_current_revision()
+    scripts = ScriptDirectory(str(_folder()))
     wanted = scripts.get_current_head()
     if present == wanted:
         return
     known = {script.revision for script in scripts.walk_revisions()}
     if present is None or present in known:
         raise SchemaVersionError(
-            f"the schema of {store.path} is {present or 'missing'}, this program needs {wanted}: "
+            f"the schema of {path} is {present or 'missing'}, this program needs {wanted}: "
             "run `jobrunner db upgrade`"
         )
-    raise SchemaVersionError(_newer(f"the schema of {store.path} is {present}"))
+    raise SchemaVersionError(_newer(f"the schema of {path} is {present}"))
 
 
 def differences(store: Store) -> None:

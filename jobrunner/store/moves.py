@@ -3,22 +3,25 @@
 Each is a guarded UPDATE that names the state it comes from, and appends one event.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
+    Select,
     bindparam,
     exists,
     insert,
     null,
     select,
+    union_all,
     update,
 )
 
 from jobrunner.errors import WrongStateError
-from jobrunner.lifecycle import MOVES, Event, State, target
+from jobrunner.lifecycle import MOVES, Ending, Event, State, target
 from jobrunner.reports import EventKind
 from jobrunner.store import jobs
 from jobrunner.store.tables import attempt, dispatcher, event, job, paused_queue
@@ -208,6 +211,60 @@ def stop_requests(connection: Connection, dispatcher_id: int) -> list[StopReques
 
 
 def held(connection: Connection, dispatcher_id: int) -> list[tuple[int, int]]:
-    """Return (job id, attempt) of every job whose lease this dispatcher holds."""
+    """Return (job id, attempt) of every job whose lease this dispatcher holds, what it claimed last first."""
     query = select(job.c.id, job.c.attempt).where(job.c.dispatcher_id == dispatcher_id)
+    query = query.order_by(job.c.started_at.desc(), job.c.id.desc())
     return [(row.id, row.attempt) for row in connection.execute(query)]
+
+
+class Lost(NamedTuple):
+    """A queued job whose last attempt was lost with what ran it."""
+
+    id: int
+    due_at: datetime | None
+    dispatcher_id: int  #: that ran the attempt
+    workers: int  #: that it had
+
+
+LOST_AMONG: Final = 1_000  #: that would start next, of those that may run now and of those that wait
+
+
+def _next(*order: ColumnElement[Any], where: ColumnElement[bool]) -> Select[int]:
+    found = select(job.c.id).where(where).order_by(*order).limit(LOST_AMONG).subquery()
+    return select(found.c.id)
+
+
+_NEXT: Final = union_all(
+    _next(job.c.ready_rank, job.c.id, where=job.c.ready_rank.is_not(None)),
+    _next(job.c.due_at, where=job.c.due_at.is_not(None)),
+).subquery()
+_LOST: Final = (
+    select(job.c.id, job.c.due_at, attempt.c.dispatcher_id, dispatcher.c.workers)
+    .select_from(_NEXT)
+    .join(job, job.c.id == _NEXT.c.id)
+    .join(attempt, (attempt.c.job_id == job.c.id) & (attempt.c.number == job.c.attempt))
+    .join(dispatcher, dispatcher.c.id == attempt.c.dispatcher_id)
+    # One that somebody has asked for again has its budgets whole, and is no longer suspected.
+    .where(job.c.crash_retries_used > 0, attempt.c.outcome == Ending.LOST)
+    .order_by(attempt.c.started_at.desc(), job.c.id.desc())
+)
+_POSTPONE: Final = (
+    update(job)
+    .where(job.c.id == bindparam("job_id"), job.c.state == State.QUEUED)
+    .values(due_at=bindparam("new_due_at"))
+)
+
+
+def lost(connection: Connection) -> list[Lost]:
+    """Return the queued jobs whose last attempt was lost, what started last first.
+
+    Only the first LOST_AMONG that may run now are looked at, and as many that wait: a long queue costs no more.
+    """
+    return [Lost(*row) for row in connection.execute(_LOST)]
+
+
+def postpone(connection: Connection, due_at: Mapping[int, datetime]) -> None:
+    """Let queued jobs, by their ids, wait until these moments."""
+    if due_at:
+        rows = [{"job_id": job_id, "new_due_at": moment} for job_id, moment in due_at.items()]
+        connection.execute(_POSTPONE, rows)

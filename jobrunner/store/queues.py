@@ -10,7 +10,6 @@ from jobrunner.errors import QueueNotFoundError
 from jobrunner.lifecycle import State
 from jobrunner.store.tables import paused_queue, tally
 
-
 DEFAULT: Final = "default"
 
 

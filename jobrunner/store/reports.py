@@ -160,7 +160,7 @@ def _end(job_now: _Standing, at: datetime, ended: Ended, rows: _Rows) -> bool:
         job_now.retries, job_now.crash_retries, job_now.retries_used, job_now.crash_retries_used
     )
     cancelling = job_now.cancel_grace_seconds is not None
-    verdict = retry.verdict(ended.ending, budgets, cancel_requested=cancelling)
+    verdict = retry.verdict(ended.ending, budgets, cancel_requested=cancelling, turn=ended.turn)
     state = target(State.RUNNING, verdict.event)
     if state is None:
         raise StaleAttemptError(job_now.id, job_now.attempt)

@@ -171,6 +171,13 @@ token = Table(
 _IN_FORCE = text("revoked_at IS NULL")
 Index("ix_token_name", token.c.name, unique=True, sqlite_where=_IN_FORCE, postgresql_where=_IN_FORCE)
 
+# A final job that is being removed, piece by piece.  From here on nobody sees it, whatever is still there of it.
+removal = Table(
+    "removal",
+    metadata,
+    Column("job_id", _Id, ForeignKey("job.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+)
+
 event = Table(
     "event",
     metadata,

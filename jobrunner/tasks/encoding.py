@@ -9,6 +9,7 @@ Bytes are refused: a task says itself which text stands for them.
 import dataclasses
 import decimal
 import enum
+import itertools
 import json
 import math
 import pathlib
@@ -20,9 +21,12 @@ from typing import Any
 from jobrunner.errors import UnserializableError
 
 MOST_BITS = 14_280  #: of a whole number: Python itself writes and reads 4300 digits
+MOST_LEVELS = 500  #: of lists and objects in each other: the decoders on the way to the reader go near 1000
 _AS_TEXT = (pathlib.PurePath, uuid.UUID, decimal.Decimal)
 _AS_ISO = (datetime, date, time)
 _AS_LIST = (set, frozenset)
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # one level down, one up, as signed bytes
+_NO_MARKS = bytes(set(range(256)) - set(b'[{]}"'))
 
 
 class _NoJsonError(Exception):
@@ -39,6 +43,13 @@ def to_json(value: Any, name: str) -> str:
     Raises:
         UnserializableError: some part cannot become JSON; the message says where it is.
     """
+    text = _encoded(value, name)
+    if _is_deep(text):
+        raise _too_deep(name)
+    return text
+
+
+def _encoded(value: Any, name: str) -> str:
     try:
         text = _fast(value)
     except (TypeError, ValueError, RecursionError, _NoJsonError):
@@ -49,7 +60,21 @@ def to_json(value: Any, name: str) -> str:
     try:
         return json.dumps(_plain(value, name, frozenset()), allow_nan=False, separators=(",", ":"))
     except RecursionError:
-        raise UnserializableError(f"{name} is nested too deeply for JSON") from None
+        raise _too_deep(name) from None
+
+
+def _too_deep(name: str) -> UnserializableError:
+    return UnserializableError(f"{name} is nested too deeply for JSON: the most is {MOST_LEVELS} levels")
+
+
+def _is_deep(text: str) -> bool:
+    """Return whether some JSON has more than MOST_LEVELS; a task may have raised the recursion limit that bounds it."""
+    if text.count("[") + text.count("{") <= MOST_LEVELS:
+        return False
+    unescaped = text.replace("\\\\", "").replace('\\"', "").encode()
+    marks = unescaped.translate(_STEPS, _NO_MARKS).replace(b'""', b"")  # most texts hold no bracket
+    outside_texts = b"".join(marks.split(b'"')[::2])
+    return max(itertools.accumulate(memoryview(outside_texts).cast("b")), default=0) > MOST_LEVELS
 
 
 def _simple(value: Any) -> Any:  # noqa: PLR0911 - a table of types, one line each

@@ -1,4 +1,4 @@
-"""Idempotency keys; indexes for what expires and for the dispatchers that live."""
+"""Idempotency keys; jobs that are being removed; indexes for what expires and for the dispatchers that live."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -22,6 +22,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("key", name=op.f("pk_idempotency_key")),
     )
     op.create_index("ix_idempotency_key_job_id", "idempotency_key", ["job_id"])
+    op.create_table(
+        "removal",
+        sa.Column(
+            "job_id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=False,
+            nullable=False,
+        ),
+        sa.ForeignKeyConstraint(["job_id"], ["job.id"], name=op.f("fk_removal_job_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("job_id", name=op.f("pk_removal")),
+    )
     final = sa.text("finished_at IS NOT NULL")
     op.create_index(
         "ix_job_expiry", "job", ["state", "finished_at"], sqlite_where=final, postgresql_where=final
@@ -33,4 +44,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_index("ix_dispatcher_alive", "dispatcher")
     op.drop_index("ix_job_expiry", "job")
+    op.execute("DELETE FROM job WHERE id IN (SELECT job_id FROM removal)")  # of which only a part is there
+    op.drop_table("removal")
     op.drop_table("idempotency_key")

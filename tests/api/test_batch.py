@@ -74,9 +74,14 @@ def test_a_batch_that_does_not_fit_the_queue_is_refused_as_a_whole(tmp_path: Pat
     world = made_in(tmp_path, max_queued=3)
     world.submit()
     answer = world.client.post("/jobs/batch", json=[{"task": "demo.nothing"}] * 3)
-    problem(answer, 503, "queue-full")
+    told = problem(answer, 503, "queue-full")
+    assert "1 jobs are queued, max_queued is 3" in told["detail"]
+    assert int(answer.headers["Retry-After"]) > 0
     assert world.count() == 1
     assert world.client.post("/jobs/batch", json=[{"task": "demo.nothing"}] * 2).status_code == 202
+    problem(world.client.post("/jobs/batch", json=[{"task": "demo.nothing"}]), 503, "queue-full")
+    world.claim()  # what runs is not queued
+    assert world.client.post("/jobs/batch", json=[{"task": "demo.nothing"}] * 3).status_code == 202
     world.close()
 
 

@@ -22,7 +22,8 @@ def samples(world: World, **labels: str) -> dict[str, float]:
     """Return the samples that have these labels and no others, by name."""
     answer = world.client.get("/metrics")
     assert answer.status_code == 200, answer.text
-    found = [sample for family in openmetrics(answer.text) for sample in family.samples]
+    families = openmetrics(answer.text)  # type: ignore[no-untyped-call]
+    found = [sample for family in families for sample in family.samples]
     return {sample.name: sample.value for sample in found if sample.labels == labels}
 
 

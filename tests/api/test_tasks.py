@@ -1,8 +1,24 @@
+from jobrunner.store import dispatchers
 from tests.api.world import CAREFUL, OFFERED, World, problem
 
 
 def test_every_published_task_is_listed(world: World) -> None:
-    assert world.client.get("/tasks").get_json() == {"items": OFFERED}
+    assert world.client.get("/tasks").get_json() == {"items": OFFERED, "module_errors": {}}
+
+
+def test_modules_that_cannot_be_imported_are_named_beside_the_tasks(world: World) -> None:
+    trace = "Traceback (most recent call last):\n  File ...\nImportError: no such thing\n"
+    with world.store.write(durable=False) as connection:
+        dispatchers.set_module_errors(
+            connection, world.dispatcher_id, {"mine": trace, "other": "it was\nkilled"}
+        )
+    told = world.client.get("/tasks").get_json()
+    assert told == {
+        "items": OFFERED,
+        "module_errors": {"mine": "ImportError: no such thing", "other": "it was"},
+    }
+    world.dispatcher_falls_silent()
+    assert world.client.get("/tasks").get_json()["module_errors"] == {}
 
 
 def test_a_task_says_what_it_takes_and_what_holds_for_its_jobs(world: World) -> None:

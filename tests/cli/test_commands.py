@@ -260,13 +260,27 @@ TASK = {
 }
 
 
+def tasks(*items: dict[str, Any], **errors: str) -> dict[str, Any]:
+    return {"items": list(items), "module_errors": errors}
+
+
 def test_tasks_lists_each_with_the_first_line_about_it(run: Run) -> None:
-    done = run("tasks", replies=[{"items": [TASK, TASK | {"name": "b", "doc": ""}]}])
+    done = run("tasks", replies=[tasks(TASK, TASK | {"name": "b", "doc": ""})])
     assert done.stdout.splitlines() == ["TASK      WHAT IT DOES", "my.score  Score rows.", "b"]
 
 
 def test_without_tasks_it_says_what_may_be_wrong(run: Run) -> None:
-    assert "is a dispatcher running?" in run("tasks", replies=[{"items": []}]).stderr
+    assert "is a dispatcher running?" in run("tasks", replies=[tasks()]).stderr
+
+
+def test_tasks_names_the_modules_that_cannot_be_imported(run: Run) -> None:
+    done = run("tasks", replies=[tasks(TASK, mine="ImportError: no such thing")])
+    assert "my.score" in done.stdout
+    assert (
+        done.stderr
+        == "module mine cannot be imported, its tasks are not served: ImportError: no such thing\n"
+    )
+    assert "dispatcher" not in run("tasks", replies=[tasks(mine="ImportError")]).stderr
 
 
 def test_a_task_is_described_with_its_parameters_and_a_command_to_call_it(run: Run) -> None:
@@ -295,7 +309,7 @@ def test_a_task_is_described_with_its_parameters_and_a_command_to_call_it(run: R
 
 def test_for_a_script_tasks_are_json(run: Run) -> None:
     assert json.loads(run("tasks", "my.score", "--json", replies=[TASK]).stdout) == TASK
-    assert json.loads(run("tasks", "--json", replies=[{"items": [TASK]}]).stdout) == [TASK]
+    assert json.loads(run("tasks", "--json", replies=[tasks(TASK)]).stdout) == [TASK]
 
 
 # -- errors --------------------------------------------------------------------------------------

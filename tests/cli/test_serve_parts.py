@@ -31,7 +31,10 @@ OTHERS = {
     "max_params_bytes": "100",
     "max_result_bytes": "101",
     "max_partial_bytes": "102",
+    "max_partials_bytes": "103",
     "max_log_bytes": "2049",
+    "keep_succeeded": "90s",
+    "keep_failed": "forever",
     "log_level": "error",
 }
 

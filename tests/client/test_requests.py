@@ -71,7 +71,8 @@ ASKED = [
     Asked(lambda c: c.queues(), {"items": []}, "GET", "/queues"),
     Asked(lambda c: c.pause("a/b"), _QUEUE, "PATCH", "/queues/a%2Fb", {"paused": True}),
     Asked(lambda c: c.resume("a/b"), _QUEUE, "PATCH", "/queues/a%2Fb", {"paused": False}),
-    Asked(lambda c: c.tasks(), {"items": []}, "GET", "/tasks"),
+    Asked(lambda c: c.tasks(), {"items": [], "module_errors": {}}, "GET", "/tasks"),
+    Asked(lambda c: c.catalogue(), {"items": [], "module_errors": {}}, "GET", "/tasks"),
     Asked(lambda c: c.task("a/b c"), _TASK, "GET", "/tasks/a%2Fb%20c"),
 ]
 
@@ -348,7 +349,9 @@ def test_an_answer_that_is_not_jobrunners_is_named_as_such(
 # -- patience ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("later", ["0", format_datetime(datetime.now(UTC), usegmt=True)])
+@pytest.mark.parametrize(
+    "later", ["0", format_datetime(datetime.now(UTC), usegmt=True)], ids=["seconds", "date"]
+)
 def test_a_get_that_is_told_to_try_later_tries_later(server: Server, client: Client, later: str) -> None:
     server.replies = [Reply({}, 503, {"Retry-After": later}), Reply(job())]
     assert client.job(42).refresh().data["id"] == 42

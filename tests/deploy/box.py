@@ -1,22 +1,27 @@
 """A throw-away machine with a systemd of its own: namespaces over an overlay of this one's files.
 
-Units are installed, started, killed and removed in it for real, as root, and nothing of it is left.
+Units are installed, started, killed and removed in it for real, as root, and nothing of it is left.  It can be
+turned off, in order or not, and booted again from the same disk.
 """
 
 import contextlib
+import ctypes
 import os
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
+from tests.deploy import cgroups
+from tests.deploy.disk import Disk
 from tests.waiting import eventually
 
 _INIT: Final = Path(__file__).with_name("box.sh")
-_CGROUPS: Final = Path("/sys/fs/cgroup")
 _TOOLS: Final = (
     "unshare",
     "nsenter",
@@ -27,9 +32,13 @@ _TOOLS: Final = (
     "curl",
     "ip",
     "ldconfig",
+    "ps",
 )
 _NAMESPACES: Final = ("--pid", "--mount", "--uts", "--ipc", "--net", "--cgroup")
+_CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
 _PATH: Final = "/opt/box/python/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def missing() -> str:
@@ -41,7 +50,7 @@ def missing() -> str:
         return f"not installed: {', '.join(absent) or 'systemd'}"
     if "overlay" not in Path("/proc/filesystems").read_text(encoding="ascii"):
         return "this kernel has no overlayfs"
-    if _own_cgroup() is None:
+    if cgroups.own("") is None:
         return "no cgroup (version 2) can be made here"
     tried = subprocess.run(
         ["unshare", "--fork", *_NAMESPACES, "true"], capture_output=True, text=True, check=False
@@ -49,56 +58,74 @@ def missing() -> str:
     return f"no namespaces can be made here: {tried.stderr.strip()}" if tried.returncode else ""
 
 
-def _own_cgroup() -> Path | None:
-    """Return the directory of this process's cgroup, in the hierarchy that systemd wants."""
-    for line in Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines():
-        if line.startswith("0::"):
-            for place in (_CGROUPS, _CGROUPS / "unified"):  # all of version 2; or version 1 beside it
-                own = place / line.removeprefix("0::").lstrip("/")
-                if (own / "cgroup.procs").exists() and os.access(own, os.W_OK):
-                    return own
-    return None
+def missing_for_limits() -> str:
+    """Return what keeps this machine from having a box with limits; an empty text if nothing does."""
+    absent = [name for name in cgroups.VERSION_1 if cgroups.own(name) is None]
+    return f"no cgroup (version 1) can be made here: {', '.join(absent)}" if absent else ""
 
 
 class Box:
     """A machine that was booted.  Its `share` is its /run/share."""
 
-    def __init__(self, directory: Path) -> None:
-        """Boot; it takes half a second."""
+    def __init__(self, directory: Path, *, base: "Box | None" = None, with_limits: bool = False) -> None:
+        """Make it and boot; that takes half a second.
+
+        Args:
+            directory: an empty one, for what it leaves.
+            base: one that is turned off, and stays so: begin with what is on its disk.
+            with_limits: whether limits such as MemoryMax hold in it, see `missing_for_limits`.
+        """
         self.share = directory / "share"
+        self._directory = directory
         self._console = directory / "console.log"
+        self._hierarchies = cgroups.VERSION_1 if with_limits else cgroups.VERSION_2
         self._bind(directory / "bind")
         self.share.mkdir()
-        cgroup = _own_cgroup()
-        assert cgroup is not None
-        self._cgroup = cgroup / f"{directory.name}-{os.getpid()}"
-        self._cgroup.mkdir()
-        with self._console.open("wb") as console:
-            self._unshare = subprocess.Popen(
-                self._boot_command(directory),
-                stdin=subprocess.DEVNULL,
-                stdout=console,
-                stderr=console,
-                start_new_session=True,
-            )
+        self._disk: Disk = Disk(directory / "root", base._disk if base else None)
         try:
-            self._pid = eventually(self._systemd, seconds=20)
-            eventually(self._is_up, seconds=20)
-            self._provide_python()
+            self.boot()
+            if base is None:
+                self._provide_python()
         except BaseException:
             self.close()
             raise
 
+    def boot(self) -> None:
+        """Turn it on."""
+        self._cgroups = cgroups.make(self._hierarchies, f"{self._directory.name}-{os.getpid()}")
+        with self._console.open("ab") as console:
+            self._unshare = subprocess.Popen(
+                self._boot_command(),
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                start_new_session=True,
+                pass_fds=[self._disk.namespace],
+            )
+        self._pid = eventually(self._systemd, seconds=60)
+        eventually(self._is_up, seconds=60)
+
+    def power_off(self) -> None:
+        """Turn it off in order, as before a reboot."""
+        self.start("systemctl poweroff").wait()
+        self._unshare.wait(60)
+        self._bury()
+
+    def cut_power(self) -> None:
+        """Turn it off with no order at all: with its first process everything in it dies."""
+        self._unshare.kill()
+        self._unshare.wait()
+        self._bury()
+
     def run(self, script: str, *, seconds: float = 60) -> str:
-        """Run a shell script as root until its first failure; return what it printed."""
-        command = [*self._enter(), "bash", "-euo", "pipefail", "-c", script]
+        """Run a shell script as root until its first failure; return what it printed.  A timeout is exit status 124."""
+        command = [*self._enter(), "timeout", f"{seconds:g}", "bash", "-euo", "pipefail", "-c", script]
         ran = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=seconds,
             check=False,
         )
         assert ran.returncode == 0, f"{script}\nexit status {ran.returncode}:\n{ran.stdout}\n{self.journal()}"
@@ -107,6 +134,23 @@ class Box:
     def start(self, script: str) -> "subprocess.Popen[bytes]":
         """Start a shell script as root, and do not wait for it."""
         return subprocess.Popen([*self._enter(), "bash", "-euc", script], stdin=subprocess.DEVNULL)
+
+    def connect(self, port: int) -> socket.socket:
+        """Return a connection to a port of its loopback."""
+
+        def inside() -> socket.socket:  # in a thread of its own, which does not come back
+            with Path(f"/proc/{self._pid}/ns/net").open("rb") as network:
+                if _libc.setns(network.fileno(), _CLONE_NEWNET) != 0:
+                    raise OSError(ctypes.get_errno(), "setns")
+            return socket.create_connection(("127.0.0.1", port), timeout=30)
+
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(inside).result()
+
+    @property
+    def root(self) -> Path:
+        """Where its files are found from outside."""
+        return Path(f"/proc/{self._pid}/root")
 
     def show(self, unit: str, name: str) -> str:
         """Return a unit's property, as `systemctl show` has it."""
@@ -118,10 +162,9 @@ class Box:
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
     def close(self) -> None:
-        """Turn it off.  With its first process everything in it dies, and every mount of it is gone."""
-        self._unshare.kill()
-        self._unshare.wait()
-        eventually(lambda: not (self._cgroup / "cgroup.procs").exists() or self._remove_cgroups())
+        """Turn it off for good; every mount of it is gone."""
+        self.cut_power()
+        self._disk.close()
 
     # -- booting -----------------------------------------------------------------------------------
 
@@ -131,12 +174,14 @@ class Box:
         (directory / "python").symlink_to(sys.base_prefix)
         (directory / "packages").symlink_to(sysconfig.get_path("purelib"))
 
-    def _boot_command(self, directory: Path) -> list[str]:
-        unshare = ["unshare", "--fork", "--kill-child=KILL", "--propagation", "private", *_NAMESPACES]
-        join = f"echo $$ >{shlex.quote(str(self._cgroup))}/cgroup.procs"
+    def _boot_command(self) -> list[str]:
+        join = "".join(f"echo $$ >{shlex.quote(str(place))}/cgroup.procs; " for place in self._cgroups)
         # If the tests are killed, the box goes with them.
-        boot = shlex.join(["setpriv", "--pdeathsig", "KILL", *unshare, "bash", str(_INIT), str(directory)])
-        return ["bash", "-euc", f"{join}; exec {boot}"]
+        guard = ["setpriv", "--pdeathsig", "KILL"]
+        unshare = ["unshare", "--fork", "--kill-child=KILL", "--propagation", "private", *_NAMESPACES]
+        controllers = [name.removeprefix("name=") for name in self._hierarchies if name]
+        init = ["bash", str(_INIT), str(self._directory), self._disk.lower, *controllers]
+        return ["bash", "-euc", f"{join}exec {shlex.join([*guard, *self._disk.enter([*unshare, *init])])}"]
 
     def _systemd(self) -> int:
         """Return the pid of its first process once that has become systemd; 0 before."""
@@ -164,10 +209,5 @@ class Box:
             "mkdir /opt/box/shelf; ln -s /opt/box/packages/* /opt/box/shelf; rm /opt/box/shelf/*jobrunner*"
         )
 
-    def _remove_cgroups(self) -> bool:
-        for place, _, _ in os.walk(self._cgroup, topdown=False):
-            try:
-                Path(place).rmdir()
-            except OSError:  # what lived in it is still being buried
-                return False
-        return True
+    def _bury(self) -> None:
+        eventually(lambda: cgroups.remove(self._cgroups), seconds=60)

@@ -1,19 +1,19 @@
 #!/bin/bash
 # Becomes the systemd of a throw-away machine, whose files are those of this one.
 #
-#   box.sh DIR CGROUP    to be run by unshare(1) in new namespaces: mount, pid, uts, ipc, net, cgroup
+#   box.sh DIR LOWER [CONTROLLER...]    to be run by unshare(1) in new namespaces: mount, pid, uts, ipc, net, cgroup
 #
-# Of this machine nothing is written: every change lands in an overlay that lives in memory, and dies with the box.
-# DIR/share appears inside as /run/share; what is mounted on DIR/bind/NAME is found at /opt/box/NAME.
+# Of this machine nothing is written: every change lands on a disk in memory, mounted on DIR/root, which overlays the
+# directories LOWER.  DIR/share appears inside as /run/share; what DIR/bind/NAME links to is found at /opt/box/NAME.
+# With CONTROLLERs its cgroups are those of version 1, and the limits of these controllers hold.
 set -euo pipefail
 dir=$1
+lower=$2
+shift 2
 hostname box
 ip link set lo up
 
-mkdir -p "$dir/root"
-mount -t tmpfs -o mode=755 tmpfs "$dir/root"
-mkdir "$dir/root/upper" "$dir/root/work" "$dir/root/merged"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$dir/root/upper,workdir=$dir/root/work" "$dir/root/merged"
+mount -t overlay overlay -o "lowerdir=$lower,upperdir=$dir/root/upper,workdir=$dir/root/work" "$dir/root/merged"
 root=$dir/root/merged
 
 # The kernel is this machine's, so its switches are read-only.
@@ -22,7 +22,17 @@ mount --bind "$root/proc/sys" "$root/proc/sys"
 mount -o remount,bind,ro "$root/proc/sys"
 if [ -e "$root/proc/sysrq-trigger" ]; then mount --bind /dev/null "$root/proc/sysrq-trigger"; fi
 mount -t sysfs -o ro,nosuid,nodev,noexec sysfs "$root/sys"
-mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
+if [ $# = 0 ]; then
+    mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
+else
+    mount -t tmpfs -o mode=755 tmpfs "$root/sys/fs/cgroup"
+    for controller; do
+        mkdir "$root/sys/fs/cgroup/$controller"
+        option=$controller
+        if [ "$controller" = systemd ]; then option=none,name=systemd; fi
+        mount -t cgroup -o "$option" cgroup "$root/sys/fs/cgroup/$controller"
+    done
+fi
 
 mount -t tmpfs -o mode=755,nosuid tmpfs "$root/dev"
 for device in null zero full random urandom tty; do
@@ -49,13 +59,20 @@ for place in "$dir"/bind/*; do
     mount -o remount,bind,ro "$inside"
 done
 
-# Nothing that this machine starts at boot, no journal of its own, no hardware.
-rm -rf "$root"/etc/systemd/system/*.wants "$root/var/log/journal"
-: >"$root/etc/fstab"
-for unit in systemd-{resolved,networkd,timesyncd,udevd,logind,random-seed}.service; do
-    ln -sf /dev/null "$root/etc/systemd/system/$unit"
-done
-echo 0123456789abcdef0123456789abcdef >"$root/etc/machine-id"
+# Each boot has an id; the kernel's own is that of this machine's boot.
+cat /proc/sys/kernel/random/uuid >"$root/run/boot_id"
+mount --bind "$root/run/boot_id" "$root/proc/sys/kernel/random/boot_id"
+
+if [ ! -e "$root/etc/box" ]; then
+    # The first boot: nothing that this machine starts at boot, no journal of its own, no hardware.
+    touch "$root/etc/box"
+    rm -rf "$root"/etc/systemd/system/*.wants "$root/var/log/journal"
+    : >"$root/etc/fstab"
+    for unit in systemd-{resolved,networkd,timesyncd,udevd,logind,random-seed}.service dbus.{service,socket} getty.target; do
+        ln -sf /dev/null "$root/etc/systemd/system/$unit"
+    done
+    echo 0123456789abcdef0123456789abcdef >"$root/etc/machine-id"
+fi
 
 mkdir "$root/run/outside"
 cd "$root"
@@ -68,4 +85,4 @@ exec chroot . /bin/bash -c '
     bounding=-sys_module,-sys_time,-sys_rawio,-sys_boot,-syslog,-mac_admin,-mac_override
     exec setpriv --bounding-set "$bounding" \
         env -i container=box PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
-        /lib/systemd/systemd --system --unit=basic.target --show-status=no'
+        /lib/systemd/systemd --system --unit=multi-user.target --show-status=no'

@@ -1,9 +1,11 @@
 """Tasks that look around in the machine they run on; installed in a box as `mytasks`."""
 
+import contextlib
 import ctypes
 import multiprocessing
 import os
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +16,11 @@ from pathlib import Path
 from jobrunner import current_job, task
 
 ANSWER = "old code"
+_BITE_BYTES = 16 << 20
+
+while Path("no-import").exists():  # in the directory of the jobs
+    Path("import.started").touch()
+    threading.Event().wait(0.02)
 
 
 @task
@@ -29,6 +36,52 @@ def wait_for(name: str) -> int | None:
     while not Path(name).exists():
         threading.Event().wait(0.02)
     return current_job().attempt
+
+
+@task
+def ignore_everything(name: str) -> None:
+    """Never end, whoever asks for it."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    Path(f"{name}.started").touch()
+    while True:
+        threading.Event().wait(1)
+
+
+@task
+def eat(limit_bytes: int) -> int:
+    """Take so much memory, bite by bite."""
+    eaten: list[bytearray] = []
+    while len(eaten) * _BITE_BYTES < limit_bytes:
+        eaten.append(bytearray(os.urandom(1) * _BITE_BYTES))
+    return len(eaten)
+
+
+@task
+def eat_with_children(count: int) -> int:
+    """Have so many children at the same time that take a bite each; return how many of them were killed for it."""
+    children = [_eating_child() for _ in range(count)]
+    killed = sum(os.waitpid(pid, os.WNOHANG)[0] == pid for pid in children)
+    for pid in children:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+    return killed
+
+
+def _eating_child() -> int:
+    """Return the pid of a child that has eaten, or was killed meanwhile."""
+    plate, fork = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        bite = bytearray(os.urandom(1) * _BITE_BYTES)
+        os.write(fork, bite[:1])
+        signal.pause()
+        os._exit(0)
+    os.close(fork)
+    os.read(plate, 1)
+    os.close(plate)
+    return pid
 
 
 @task

@@ -95,6 +95,27 @@ def test_gunicorn_serves_the_api_with_its_configuration(tmp_path: Path) -> None:
     assert gunicorn.returncode == 0
 
 
+def test_a_sigterm_that_comes_while_a_worker_is_forked_ends_it(tmp_path: Path) -> None:
+    # The hook runs in the new process, before it has handlers of its own.
+    hook = (
+        "import os, signal, pathlib\n"
+        "def post_fork(arbiter, worker):\n"
+        "    pathlib.Path(f'worker-{worker.age}').touch()\n"
+        "    if worker.age == 1:\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    config = tmp_path / "gunicorn.conf.py"
+    config.write_text(GUNICORN.read_text(encoding="utf-8") + hook, encoding="utf-8")
+    environ = {**os.environ, "JOBRUNNER_DATA": str(tmp_path), "JOBRUNNER_PORT": "0"}
+    command = [sys.executable, "-m", "gunicorn", "-c", str(config)]
+    with subprocess.Popen(command, env=environ, cwd=tmp_path, stderr=subprocess.DEVNULL) as gunicorn:
+        try:
+            eventually((tmp_path / "worker-2").exists, seconds=30)
+        finally:
+            gunicorn.send_signal(signal.SIGTERM)
+    assert gunicorn.returncode == 0
+
+
 def test_gunicorn_does_not_start_at_an_address_that_others_can_reach(tmp_path: Path) -> None:
     environ = {**os.environ, "JOBRUNNER_DATA": str(tmp_path), "JOBRUNNER_HOST": "::"}
     command = [sys.executable, "-m", "gunicorn", "--check-config", "-c", str(GUNICORN)]

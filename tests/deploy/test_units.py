@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobrunner.dispatcher.handle import IMPORT_SECONDS
-from jobrunner.dispatcher.pool import CLOSE_SECONDS, START_SECONDS
+from jobrunner.dispatcher.pool import CLOSE_SECONDS, START_SECONDS, WRITER_SECONDS
 from jobrunner.settings import load
 from tests.deploy.page import DEPLOY, UNITS
 
@@ -54,7 +54,7 @@ def test_the_services_are_exposed_to_little(units: list[str], unit: str, tenths:
 
 def test_systemd_waits_longer_than_a_drain_takes() -> None:
     sample = load({}, {}, DEPLOY / "jobrunner.toml")
-    longest = sample.drain_seconds + sample.grace_seconds + CLOSE_SECONDS
+    longest = sample.drain_seconds + sample.grace_seconds + CLOSE_SECONDS + WRITER_SECONDS
     assert float(_value("jobrunner-dispatcher.service", "TimeoutStopSec")) > longest
 
 

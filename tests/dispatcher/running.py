@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,9 @@ class World:
         migrations.prepare(self.store)
         self.started: list[Daemon] = []
 
-    def start(self, *, ready: bool = True, **settings: Any) -> "Daemon":
-        daemon = Daemon(self, settings)
+    def start(self, *, ready: bool = True, wrapper: Sequence[str] = (), **settings: Any) -> "Daemon":
+        """Start a dispatcher; `wrapper` is a command that becomes the one that follows it."""
+        daemon = Daemon(self, settings, wrapper)
         self.started.append(daemon)
         if ready:
             daemon.wait_until_ready()
@@ -104,7 +105,7 @@ class World:
 class Daemon:
     """One dispatcher process.  It and all that it starts are killed at the end of the test."""
 
-    def __init__(self, world: World, settings: dict[str, Any]) -> None:
+    def __init__(self, world: World, settings: dict[str, Any], wrapper: Sequence[str] = ()) -> None:
         self._world = world
         given: dict[str, Any] = {"data": world.data, "tasks": "faults", "workers": 2} | settings
         environ = {f"JOBRUNNER_{name.upper()}": str(value) for name, value in given.items()}
@@ -118,7 +119,7 @@ class Daemon:
         self.log_path = world.data / f"dispatcher-{len(world.started)}.log"
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "jobrunner", "dispatcher"],
+                [*wrapper, sys.executable, "-m", "jobrunner", "dispatcher"],
                 env=inherited | {"PYTHONPATH": path} | environ,
                 stdin=subprocess.DEVNULL,
                 stderr=log,

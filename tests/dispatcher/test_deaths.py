@@ -181,7 +181,23 @@ def test_a_killed_idle_worker_ends_the_dispatcher_for_its_supervisor(world: Worl
     assert world.run("add", params={"a": 1, "b": 2}).result == "3"
 
 
-def test_a_killed_result_writer_loses_nothing(world: World, tmp_path: Path) -> None:
+def test_a_worker_that_dies_while_it_comes_up_ends_the_dispatcher_at_once(world: World) -> None:
+    # The catalogue's process imports it first, then those of the workers, which have to wait.
+    (world.data / "slow.py").write_text(
+        "import os, pathlib, threading\n"
+        f"seen = pathlib.Path({str(world.data)!r}, 'seen')\n"
+        "if seen.exists():\n"
+        "    seen.with_name('worker').write_text(str(os.getppid()))\n"
+        "    threading.Event().wait(100)\n"
+        "seen.touch()\n"
+    )
+    daemon = world.start(ready=False, tasks="slow,faults", workers=1)
+    os.kill(int(eventually(told(world.data, "worker"), 60)), signal.SIGKILL)
+    assert daemon.wait() == os.EX_SOFTWARE
+    assert "a worker died while it came up" in daemon.said
+
+
+def test_a_killed_result_writer_loses_nothing_and_is_blamed_on_what_ran(world: World, tmp_path: Path) -> None:
     daemon = world.start()
     job_id, _ = _hold(world, tmp_path, "held")
     os.kill(daemon.writer_pid(), signal.SIGKILL)
@@ -190,7 +206,10 @@ def test_a_killed_result_writer_loses_nothing(world: World, tmp_path: Path) -> N
     (tmp_path / "go").touch()
     world.start()
     job = world.finished(job_id)
-    assert (job.state, job.result, job.crash_retries_used) == (State.SUCCEEDED, '"held"', 0)
+    assert (job.state, job.result, job.crash_retries_used) == (State.SUCCEEDED, '"held"', 1)
+    assert (
+        json.loads(world.attempts(job_id)[0].error or "")["message"] == "the result writer died while it ran"
+    )
 
 
 def test_no_orphan_outlives_a_killed_dispatcher_and_the_next_one_gives_its_jobs_back(

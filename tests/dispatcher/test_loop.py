@@ -11,10 +11,10 @@ import pytest
 from jobrunner.dispatcher.bundles import BUNDLE_SECONDS, BUNDLE_TICKETS, Packer
 from jobrunner.dispatcher.catalogue import Catalogue
 from jobrunner.dispatcher.loop import BEAT, Dispatcher
-from jobrunner.dispatcher.pool import Victim
+from jobrunner.dispatcher.losses import Victim
 from jobrunner.dispatcher.slots import Slot, Stop
 from jobrunner.dispatcher.tickets import Code, Ticket
-from jobrunner.errors import LeaseLostError
+from jobrunner.errors import LeaseLostError, StoreUnavailableError
 from jobrunner.lifecycle import Ending, State
 from jobrunner.reports import Ended, Report
 from jobrunner.settings import Settings
@@ -128,6 +128,36 @@ def test_what_has_proved_short_travels_together(room: Room) -> None:
     assert len({ticket.serial for ticket in pool.in_hand}) == 36
 
 
+def test_what_was_claimed_when_the_store_failed_is_started_whole_although_it_takes_longer_now(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = ObedientPool(size=2)
+    dispatcher = room.dispatcher(pool)
+    room.submit(4)
+    for _ in range(2):
+        dispatcher.step(room.now)
+        for _ in range(2):
+            room.finish(pool, seconds=0.001)
+    ids = [*room.submit(crash_retries=0), *room.submit(20)]
+    write = room.store.write
+
+    def refusing(*, durable: bool) -> Any:
+        if durable:
+            raise StoreUnavailableError("the disk is full")
+        return write(durable=durable)
+
+    with monkeypatch.context() as outage:
+        outage.setattr(room.store, "write", refusing)
+        with pytest.raises(StoreUnavailableError):
+            dispatcher.step(room.now)
+    claimed = [job_id for job_id in ids if room.state(job_id) is State.RUNNING]
+    assert len(claimed) > 2, "a bundle was claimed"
+    longer = Ticket(99, 1, 1, "t", "{}", None, None, Code(1, ()))
+    pool.just_ended.append((longer, 60.0))
+    dispatcher.step(room.now)
+    assert sorted(one.job_id for one in pool.in_hand) == claimed
+
+
 def test_it_rests_until_the_next_heartbeat_or_until_a_job_is_due(room: Room) -> None:
     dispatcher = room.dispatcher(ObedientPool())
     assert dispatcher.step(room.now) == pytest.approx(BEAT.total_seconds())
@@ -223,7 +253,7 @@ def test_when_the_pool_breaks_only_the_dead_workers_job_pays(room: Room) -> None
     dispatcher = room.dispatcher(pool)
     paying, free = room.submit(2)
     dispatcher.step(room.now)
-    victims = [Victim(one, died=one.job_id == paying) for one in pool.in_hand]
+    victims = [Victim(paying, 1, "worker 0 died while it ran", 0, 5 << 20, 1.5), Victim(free, 1)]
     dispatcher.end(room.now, victims)
     with room.store.read() as connection:
         found = [jobs.get(connection, job_id) for job_id in (paying, free)]

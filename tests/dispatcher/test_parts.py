@@ -1,5 +1,6 @@
 """The small parts of the dispatcher, each by itself."""
 
+import json
 import os
 import queue
 import signal
@@ -24,6 +25,7 @@ from jobrunner.dispatcher.slots import Slot, Stop, counts, request_stop, request
 from jobrunner.dispatcher.tickets import Code, Limits
 from jobrunner.lifecycle import Ending
 from jobrunner.reports import Report
+from jobrunner.tasks.encoding import MOST_LEVELS, to_json
 from tests.dispatcher.running import MODULES, is_gone
 from tests.waiting import eventually
 
@@ -32,6 +34,7 @@ LIMITS = Limits(
     max_jobs_per_process=10,
     max_result_bytes=1 << 20,
     max_partial_bytes=1 << 20,
+    max_partials_bytes=1 << 30,
     max_log_bytes=1 << 20,
 )
 
@@ -55,6 +58,24 @@ def test_lines_come_out_whole_however_they_were_cut(sent: list[bytes], data: st.
         reader.read()
     os.close(receiving)
     assert found == sent
+
+
+DEEP = 1_000_000  # levels, more than any version of Python lets a decoder go
+
+
+@pytest.mark.parametrize("end", ["", "]", "]}"], ids=["unfinished", "list", "object"])
+@pytest.mark.parametrize("kind", lines.Kind)
+def test_a_line_too_deep_to_be_read_is_garbage(kind: lines.Kind, end: str) -> None:
+    end = end.replace("]", "]" * DEEP)
+    for start in ("", '{"zz":', '{"done":'):
+        with pytest.raises(lines.GarbageError):
+            lines.meaning(kind.value + f"{start}{'[' * DEEP}{end}".encode())
+
+
+@pytest.mark.parametrize("kind", [lines.Kind.RESULT, lines.Kind.PARTIAL])
+def test_a_line_as_deep_as_a_job_process_writes_can_be_read(kind: lines.Kind) -> None:
+    text = to_json(json.loads('[{"a":' * (MOST_LEVELS // 2) + "1" + "}]" * (MOST_LEVELS // 2)), "result")
+    assert bytes(lines.meaning(kind.value + text.encode())) == text.encode()
 
 
 # -- the log ---------------------------------------------------------------------------------------
@@ -95,7 +116,7 @@ def test_a_character_that_is_cut_in_two_is_read_as_one() -> None:
 
 def test_an_outbox_collects_and_is_due_soon() -> None:
     sent: list[list[Report]] = []
-    outbox = Outbox(sent.append)
+    outbox = Outbox(sent.append, lambda: 0)
     assert outbox.due_at == float("inf")
     reports = [Report(number, 1, utc_now()) for number in range(3)]
     outbox.add(reports[0])
@@ -112,7 +133,7 @@ def test_an_outbox_collects_and_is_due_soon() -> None:
 
 def test_a_full_queue_blocks_nobody_and_loses_nothing() -> None:
     full: queue.Queue[list[Report]] = queue.Queue(maxsize=1)
-    outbox = Outbox(full.put_nowait)
+    outbox = Outbox(full.put_nowait, full.qsize)
     reports = [Report(number, 1, utc_now()) for number in range(3)]
     outbox.add(reports[0])
     assert outbox.flush()
@@ -169,8 +190,8 @@ def process(task_path: Path) -> Iterator[Handle]:
 def test_a_job_process_says_what_it_holds(process: Handle) -> None:
     greeting = process.greet()
     assert greeting.hello is not None
-    assert "add" in {task["name"] for task in greeting.hello["tasks"]}
-    assert not greeting.timed_out
+    assert "add" in {task["name"] for task in greeting.hello.tasks}
+    assert greeting.fault is None
     death = process.kill()
     assert (death.signal, death.exit_code) == ("SIGKILL", None)
     assert death.cpu_seconds > 0

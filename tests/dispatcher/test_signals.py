@@ -208,3 +208,12 @@ def test_it_tells_the_service_manager_how_it_is(world: World, manager: socket.so
     daemon.signal(signal.SIGTERM)
     hear("STOPPING=1")
     assert daemon.wait() == 0
+
+
+def test_nothing_is_left_in_shared_memory_however_it_ends(world: World) -> None:
+    daemon = world.start()
+    maps = Path(f"/proc/{daemon.pid}/maps").read_text(encoding="utf-8")
+    semaphores = [line for line in maps.splitlines() if "/sem." in line]
+    assert semaphores
+    assert all(line.endswith(" (deleted)") for line in semaphores)
+    assert world.run("add", params={"a": 1, "b": 2}).result == "3"

@@ -2,18 +2,18 @@
 
 import contextlib
 import json
-from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from jobrunner.lifecycle import Ending, State
 from jobrunner.reports import Ended, EventKind, Report, error
-from jobrunner.store import attempts, dispatchers, events, jobs, moves, reports
+from jobrunner.store import attempts, dispatchers, events, jobs, moves, reports, retention
 from jobrunner.store.attempts import Attempt
+from jobrunner.store.audit import contradictions
 from jobrunner.store.dispatchers import Process
 from jobrunner.store.engine import Store
 from jobrunner.store.events import Event
@@ -86,8 +86,7 @@ class Books:
             return moves.requeue(connection, job_id, now=self.now)
 
     def remove(self, job_id: int) -> None:
-        with self.store.write(durable=True) as connection:
-            jobs.remove(connection, job_id)
+        retention.remove(self.store, job_id)
 
     # -- what dispatchers and workers do ---------------------------------------------------------
 
@@ -190,19 +189,4 @@ def new(**more: Any) -> NewJob:
 
 def audit(connection: Connection) -> None:
     """Fail where the books contradict themselves."""
-    (state_of_file,) = connection.exec_driver_sql("PRAGMA integrity_check").scalars()
-    assert state_of_file == "ok"
-    assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
-
-    kept: Counter[str] = Counter(
-        {row.state: row.jobs for row in connection.execute(select(tally)) if row.jobs}
-    )
-    counted = Counter(connection.execute(select(job.c.state)).scalars())
-    assert kept == counted, "the tally is not the count"
-
-    versions = {row.id: row.version for row in connection.execute(select(job.c.id, job.c.version))}
-    seqs = select(event.c.job_id, func.min(event.c.seq), func.max(event.c.seq), func.count()).group_by(
-        event.c.job_id
-    )
-    histories = {row[0]: tuple(row[1:]) for row in connection.execute(seqs)}
-    assert histories == {job_id: (1, version, version) for job_id, version in versions.items()}
+    assert list(contradictions(connection)) == []

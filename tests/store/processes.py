@@ -3,11 +3,14 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from datetime import datetime
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
 from typing import Any, Final, TypeVar
 
-from jobrunner.store import jobs, migrations, moves
+from jobrunner.errors import JobNotFoundError
+from jobrunner.lifecycle import FINAL
+from jobrunner.store import jobs, migrations, moves, retention
 from jobrunner.store.engine import Store
 from tests.store.books import START, new
 
@@ -89,3 +92,25 @@ def checkpoint_until(url: str, rows: int) -> int:
             found = sum(jobs.counts(connection).values())
     store.close()
     return times
+
+
+def remove(url: str, job_id: int) -> bool:
+    """Delete the job; return whether it was there."""
+    store = Store(url)
+    try:
+        retention.remove(store, job_id)
+    except JobNotFoundError:
+        return False
+    finally:
+        store.close()
+    return True
+
+
+def expire(url: str, before: datetime) -> bool:
+    """Remove all that is final; return whether there was something to do."""
+    store = Store(url)
+    found = False
+    while retention.remove_some(store, dict.fromkeys(FINAL, before)):
+        found = True
+    store.close()
+    return found

@@ -3,14 +3,16 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy.dialects import sqlite
 
 from jobrunner.lifecycle import Ending, State
 from jobrunner.reports import EventKind
 from jobrunner.store import moves
-from jobrunner.store.moves import Claimed
+from jobrunner.store.moves import Claimed, Lost
 from tests.store import processes as work
 from tests.store.books import START, Books, new, progress, url_of
 from tests.store.processes import Processes
@@ -233,3 +235,85 @@ def test_three_processes_that_claim_from_one_file_never_claim_a_job_twice(
     for holder, each in zip(holders, claimed, strict=True):
         with books.read() as connection:
             assert sorted(moves.held(connection, holder)) == [(job_id, 1) for job_id in sorted(each)]
+
+
+# -- what was lost -------------------------------------------------------------------------------
+
+
+def lost(books: Books) -> list[Lost]:
+    with books.read() as connection:
+        return moves.lost(connection)
+
+
+def lose(books: Books, times: int, **more: Any) -> list[Claimed]:
+    """Submit and claim jobs one after another, then lose them together, each with its turn."""
+    claimed = []
+    for _ in range(times):
+        books.later(1)
+        claimed.append(books.running(**more))
+    books.report(*(books.end_of(one, Ending.LOST, turn=turn) for turn, one in enumerate(claimed[::-1])))
+    return claimed
+
+
+def test_the_queued_that_were_lost_are_known_the_youngest_first(books: Books) -> None:
+    first, second, third = lose(books, 3)
+    turns = {
+        third.id: None,
+        second.id: books.now + timedelta(seconds=3),
+        first.id: books.now + timedelta(seconds=6),
+    }
+    expected = [Lost(job_id, due_at, books.dispatcher_id, 2) for job_id, due_at in turns.items()]
+    assert lost(books) == expected
+    books.later(4)
+    books.claim(tasks=["unknown"])  # the second is due now
+    assert lost(books) == [expected[0], expected[1]._replace(due_at=None), expected[2]]
+
+
+def test_of_the_queued_only_those_whose_last_attempt_was_lost_are(books: Books) -> None:
+    for ending in (Ending.RELEASED, Ending.CRASHED, Ending.EXCEPTION):
+        (once_lost,) = lose(books, 1, retries=1)
+        (claimed,) = books.claim(limit=1)
+        assert claimed.id == once_lost.id
+        books.report(books.end_of(claimed, ending))
+        assert books.job(claimed.id).state is State.QUEUED
+        assert lost(books) == []
+        books.cancel(claimed.id)
+    books.queued()
+    books.queued(run_at=books.now + timedelta(seconds=1))
+    assert lost(books) == []
+
+
+def test_one_that_somebody_has_asked_for_again_is_not_among_them(books: Books) -> None:
+    (claimed,) = lose(books, 1, crash_retries=0)
+    books.requeue(claimed.id)
+    assert (books.job(claimed.id).state, lost(books)) == (State.QUEUED, [])
+
+
+def test_what_was_lost_waits_as_long_as_it_is_told(books: Books) -> None:
+    running = books.running()
+    (claimed,) = lose(books, 1)
+    until = books.now + timedelta(seconds=9)
+    with books.store.write(durable=False) as connection:
+        moves.postpone(connection, {claimed.id: until, running.id: until})
+        moves.postpone(connection, {})
+    assert (books.job(claimed.id).due_at, books.job(running.id).due_at) == (until, None)
+    assert books.claim() == []
+    books.later(9)
+    assert ids(books.claim()) == [claimed.id]
+
+
+def test_a_long_queue_does_not_make_it_dearer_to_find_the_lost(books: Books) -> None:
+    text = moves._LOST.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True})
+    with books.read() as connection:
+        plan = list(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}").scalars("detail"))
+    of_tables = [step for step in plan if "anon" not in step and step.startswith(("SCAN", "SEARCH"))]
+    assert of_tables == [
+        "SEARCH job USING INDEX ix_job_ready (ready_rank>?)",
+        "SEARCH job USING COVERING INDEX ix_job_later (due_at>?)",
+        "SEARCH job USING INTEGER PRIMARY KEY (rowid=?)",
+        "SEARCH attempt USING PRIMARY KEY (job_id=? AND number=?)",
+        "SEARCH dispatcher USING INTEGER PRIMARY KEY (rowid=?)",
+    ]
+    lose(books, 1)
+    books.submit(*[new(priority=1_000_001)] * moves.LOST_AMONG)
+    assert lost(books) == []  # it would not start next

@@ -101,7 +101,13 @@ def test_a_dispatcher_whose_pid_belongs_to_another_process_now_is_gone_at_once(b
 
 
 def test_after_a_boot_of_its_host_a_dispatcher_is_gone_at_once(books: Books) -> None:
-    assert gone(books, {PROCESS.pid: PROCESS.started_ticks}, place="another-boot/1") == [books.dispatcher_id]
+    later = {PROCESS.pid: PROCESS.started_ticks + 1}
+    for running in ({}, later):
+        assert gone(books, running, place="another-boot/1") == [books.dispatcher_id]
+
+
+def test_a_process_that_runs_is_not_gone_although_a_container_shows_it_another_boot_id(books: Books) -> None:
+    assert gone(books, {PROCESS.pid: PROCESS.started_ticks}, place="another-boot/1") == []
 
 
 def test_of_another_host_or_another_pid_namespace_nobody_can_tell(books: Books) -> None:

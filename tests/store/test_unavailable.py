@@ -14,6 +14,7 @@ from jobrunner.errors import StoreUnavailableError
 from jobrunner.store import engine, jobs, migrations
 from jobrunner.store.engine import Store
 from tests.store.books import START, Books, new, url_of
+from tests.waiting import eventually
 
 NOBODY = 65534
 
@@ -152,3 +153,92 @@ def test_a_file_that_is_damaged_is_told(path: Path) -> None:
     with pytest.raises(StoreUnavailableError, match="malformed"), store.read() as connection:
         jobs.counts(connection)
     store.close()
+
+
+# -- a file that is not the one any more -----------------------------------------------------------
+
+
+def refuses_to_write(books: Books, why: str) -> None:
+    with pytest.raises(StoreUnavailableError, match=why):
+        books.queued()
+
+
+def test_a_file_that_was_moved_away_is_missed_and_not_begun_anew(books: Books) -> None:
+    job_id = books.queued()
+    path = books.store.path
+    aside = path.rename(path.with_name("aside.db"))
+    refuses_to_write(books, "is not there: put it back")
+    with pytest.raises(StoreUnavailableError, match="is not there: put it back"):
+        books.job(job_id)
+    assert not path.exists()
+    aside.rename(path)
+    assert books.queued() == job_id + 1
+
+
+def test_a_file_that_was_moved_away_is_not_begun_anew_by_who_has_not_read_it_yet(books: Books) -> None:
+    late = Store(url_of(books.store.path))
+    aside = books.store.path.rename(books.store.path.with_name("aside.db"))
+    with pytest.raises(StoreUnavailableError, match="is not there"), late.read():
+        pass
+    assert not books.store.path.exists()
+    aside.rename(books.store.path)
+
+
+def test_a_file_that_took_the_place_of_the_store_is_not_touched(books: Books, template: Path) -> None:
+    books.queued()
+    path = books.store.path
+    aside = path.rename(path.with_name("aside.db"))
+    path.write_bytes(template.read_bytes())
+    refuses_to_write(books, "is another file than the one that was opened")
+    assert path.read_bytes() == template.read_bytes()
+    aside.rename(path)
+    books.queued()
+
+
+def test_a_wal_that_was_removed_is_missed(books: Books) -> None:
+    books.queued()
+    wal = books.store.path.with_name("jobs.db-wal")
+    aside = wal.rename(wal.with_name("aside"))
+    refuses_to_write(books, "jobs.db-wal was removed while it was in use")
+    wal.touch()
+    refuses_to_write(books, "jobs.db-wal was removed while it was in use")
+    aside.rename(wal)
+    books.queued()
+
+
+def test_a_store_that_was_closed_may_be_opened_again(books: Books) -> None:
+    books.queued()
+    books.store.close()
+    assert not books.store.path.with_name("jobs.db-wal").exists()
+    books.queued()
+
+
+# -- a reader of an old view ----------------------------------------------------------------------
+
+
+def test_a_reader_in_the_way_of_the_checkpoint_costs_little_and_not_for_ever(books: Books) -> None:
+    def checkpoint() -> bool:
+        return books.store.checkpoint_if_large(1)
+
+    with books.read() as connection:
+        jobs.counts(connection)
+        books.submit(*[new()] * 2000)
+        assert checkpoint()
+        assert not checkpoint()  # it would do the same work again, while nobody can write
+        eventually(checkpoint)  # but now and then it looks
+    eventually(checkpoint)
+    grown = books.store.wal_bytes()
+    books.queued()
+    assert books.store.wal_bytes() <= grown  # the reader is gone: the WAL was copied, and begun anew
+
+
+def test_without_a_reader_in_the_way_nobody_waits_for_a_checkpoint(books: Books) -> None:
+    for _ in range(3):
+        books.queued()
+        assert books.store.checkpoint_if_large(1)
+
+
+def test_trying_to_write_takes_room_on_the_disk(books: Books) -> None:
+    before = books.store.wal_bytes()
+    books.store.try_to_write()
+    assert books.store.wal_bytes() > before

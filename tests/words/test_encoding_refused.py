@@ -1,15 +1,19 @@
 """What cannot become JSON is refused, and the message says where it is."""
 
 import fractions
+import json
 import math
+import sys
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from jobrunner.errors import UnserializableError
-from jobrunner.tasks.encoding import to_json
+from jobrunner.tasks.encoding import MOST_LEVELS, to_json
 from tests.words.odd_values import Custom, Point, written
 
 
@@ -145,6 +149,51 @@ def test_a_value_that_is_nested_too_deeply_is_refused(leaf: Any, depth: int) -> 
 @pytest.mark.parametrize("leaf", [1, math.nan, Point(1.0)])
 def test_a_value_that_is_nested_a_hundred_deep_is_not_too_deep(leaf: Any) -> None:
     assert written(nested(100, leaf)) == nested(100, written(leaf))
+
+
+@pytest.fixture
+def much_recursion() -> Iterator[None]:
+    """As a task has it that works on deep trees."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(20_000)
+    yield
+    sys.setrecursionlimit(before)
+
+
+# Each is one level, and none of the brackets and quotes in its texts counts.
+LEVELS = [
+    ("[", "]"),
+    ('{"a":', "}"),
+    ('["]",', ',"["]'),
+    ('{"}]":', ',"[{":1}'),
+    (r'["\\","\"]",', r',"\\\"[","["]'),
+    ('[[],{},"[","",', ',"]"]'),
+]
+
+
+@pytest.mark.usefixtures("much_recursion")
+@pytest.mark.parametrize(("before", "after"), LEVELS)
+@pytest.mark.parametrize("depth", [MOST_LEVELS + 1, 2 * MOST_LEVELS, 3000])
+def test_a_task_that_may_recurse_more_gives_nothing_deeper_than_its_worker_reads(
+    before: str, after: str, depth: int
+) -> None:
+    value = json.loads(before * depth + "1" + after * depth)
+    for whole in (value, ["x", value]):
+        with pytest.raises(UnserializableError, match=r"^partial result 3 is nested too deeply for JSON"):
+            to_json(whole, "partial result 3")
+
+
+@pytest.mark.parametrize(("before", "after"), LEVELS)
+def test_what_is_as_deep_as_may_be_is_read_again(before: str, after: str) -> None:
+    text = before * (MOST_LEVELS - 1) + "{}" + after * (MOST_LEVELS - 1)
+    written_again = to_json(json.loads(text), "result")
+    assert written_again == text
+    assert msgspec.json.decode(written_again) == json.loads(text)
+
+
+def test_brackets_in_texts_are_no_levels() -> None:
+    for value in ("[" * 3000, ["[{" * 3000] * 3, {'"[' * 600: ["\\[" * 600, '\\"{' * 600]}):
+        assert written(value) == value
 
 
 def test_a_class_whose_parts_never_end_is_refused() -> None:

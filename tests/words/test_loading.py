@@ -66,6 +66,21 @@ def test_a_module_that_cannot_be_imported_is_told_with_its_traceback_and_keeps_n
     assert list(registry) == ["good_tasks.run"]
 
 
+def test_a_module_that_registers_a_task_and_then_fails_offers_nothing(
+    modules: Path, registry: Registry
+) -> None:
+    (modules / "half_tasks.py").write_text(f"import part_tasks, good_tasks\n{GOOD}\n1 / 0", encoding="utf-8")
+    (modules / "part_tasks.py").write_text(
+        f"try:\n    import gone_tasks\nexcept ZeroDivisionError: ...\n{GOOD}", encoding="utf-8"
+    )
+    (modules / "gone_tasks.py").write_text(f"{GOOD}\n1 / 0", encoding="utf-8")
+    (modules / "good_tasks.py").write_text(GOOD, encoding="utf-8")
+    (half, traceback), good = load(["half_tasks", "good_tasks"])
+    assert (half, good) == ("half_tasks", ("good_tasks", None))
+    assert "ZeroDivisionError" in (traceback or "")
+    assert sorted(registry) == ["good_tasks.run", "part_tasks.run"]
+
+
 def test_the_traceback_names_the_users_line_and_not_the_machinery_of_import(modules: Path) -> None:
     (modules / "bad_tasks.py").write_text("from other_tasks import broken", encoding="utf-8")
     (modules / "other_tasks.py").write_text("def broken():\n    1 / 0\n\nbroken()", encoding="utf-8")

@@ -1,11 +1,20 @@
 import random
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jobrunner.lifecycle import Ending, Event, State, target
-from jobrunner.retry import CAP_SECONDS, Budgets, Verdict, backoff_seconds, verdict
+from jobrunner.retry import (
+    APART_SECONDS,
+    CAP_SECONDS,
+    Budgets,
+    Verdict,
+    backoff_seconds,
+    lost_seconds,
+    verdict,
+)
 
 ENDINGS = st.sampled_from(Ending)
 FEW = st.integers(0, 5)
@@ -115,9 +124,54 @@ def test_without_crash_retries_no_death_and_no_release_leads_to_a_second_run(end
     assert verdict(ending, Budgets(5, 0, 0, 0)) == Verdict(Event.FAIL)
 
 
-@given(BUDGETS)
-def test_a_lost_job_goes_on_at_once(budgets: Budgets) -> None:
-    assert verdict(Ending.LOST, budgets, uniform=longest).delay_seconds == 0.0
+@given(st.integers(0, 1), st.integers(2, 5))
+def test_a_job_that_was_lost_alone_goes_on_at_once(used: int, budget: int) -> None:
+    assert verdict(Ending.LOST, Budgets(0, budget, 0, used), uniform=longest).delay_seconds == 0.0
+
+
+def test_jobs_that_were_lost_together_go_on_one_after_another() -> None:
+    budgets = Budgets(0, 2, 0, 1)
+    waits = [verdict(Ending.LOST, budgets, turn=turn).delay_seconds for turn in range(200)]
+    assert waits[:4] == [0.0, APART_SECONDS, 2 * APART_SECONDS, 3 * APART_SECONDS]
+    assert waits == sorted(waits)
+    assert waits[-1] == CAP_SECONDS
+
+
+def test_a_job_that_is_lost_again_and_again_backs_off() -> None:
+    waits = [lost_seconds(used, 0, longest) for used in range(5)]
+    assert waits == [0.0, 0.0, *(backoff_seconds(used, longest) for used in (2, 3, 4))]
+
+
+@dataclass
+class Played:
+    """A job that runs for ever, in a play of dispatchers that die."""
+
+    starts_at: float
+    losses: int = 0
+
+
+@given(
+    st.lists(st.floats(-1000, APART_SECONDS), min_size=1, max_size=40),
+    st.floats(0.01, APART_SECONDS - 0.1),
+    st.floats(0.1, 10.0),
+)
+def test_a_job_that_kills_its_dispatcher_soon_costs_no_neighbour_more_than_two_attempts(
+    starts: list[float], kills_after: float, restart_seconds: float
+) -> None:
+    """The poison has the default budget, so it is run three times; a third loss would fail a neighbour too."""
+    poison, neighbours = Played(0.0), [Played(start) for start in starts]
+    up_at = -1000.0
+    while poison.losses < 3:
+        died_at = poison.starts_at + kills_after
+        running = [one for one in (poison, *neighbours) if one.starts_at < died_at]
+        running.sort(key=lambda one: one.starts_at, reverse=True)
+        up_at = died_at + restart_seconds
+        for turn, one in enumerate(running):
+            one.starts_at = up_at + lost_seconds(one.losses, turn)
+            one.losses += 1
+        for one in neighbours:
+            one.starts_at = max(one.starts_at, up_at)  # those that were due while nobody was there
+    assert max(one.losses for one in neighbours) <= 2
 
 
 @given(st.sampled_from([Ending.EXCEPTION, Ending.TIMEOUT, Ending.CRASHED, Ending.MEMORY_LIMIT]), FEW)

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jobrunner import current_job, task
+from jobrunner import current_job, kernel, task
 
 
 @task(name="nothing")
@@ -178,6 +178,11 @@ def big_result(size: int) -> str:
     return "x" * size
 
 
+@task(name="gives_back")
+def gives_back(value: Any) -> Any:
+    return value
+
+
 @task(name="eats_memory")
 def eats_memory(megabytes: int, directory: str = "") -> int:
     kept = [bytearray(os.urandom(1)) * (1 << 20) for _ in range(megabytes)]
@@ -305,6 +310,143 @@ def answers_on_sigterm(directory: str) -> str:
     while not asked.wait(0.01):
         pass
     return "just in time"
+
+
+@task(name="kills")
+def kills(what: str) -> None:
+    """Kill what this runs in, or beside."""
+    worker = os.getppid()
+    forkserver = kernel.parent(worker)
+    if what == "group":
+        os.killpg(os.getpgid(worker), signal.SIGKILL)
+    elif what == "writer":
+        (writer,) = (pid for pid in kernel.children(forkserver) if not kernel.children(pid))
+        os.kill(writer, signal.SIGKILL)
+    else:
+        pids = {"worker": worker, "forkserver": forkserver, "dispatcher": kernel.parent(forkserver)}
+        os.kill(pids[what], signal.SIGKILL)
+    threading.Event().wait()
+
+
+@task(name="speaks")
+def speaks(words: str, endless: bool = False, wait: bool = True) -> Any:
+    """Write into every socket that is open here: the Pipe is one."""
+    yield "before"
+    names = [int(name) for name in os.listdir("/proc/self/fd")]  # noqa: PTH208 - only the names
+    pipes = [fd for fd in names if os.path.exists(f"/proc/self/fd/{fd}") and _is_socket(fd)]  # noqa: PTH110
+    (pipe,) = pipes
+    os.write(pipe, words.encode())
+    while endless:
+        os.write(pipe, b"x" * (1 << 16))
+    if wait:
+        threading.Event().wait()
+
+
+@task(name="speaks_later")
+def speaks_later(directory: str, words: str) -> None:
+    """Leave a thread that writes into the Pipe when the file `speak` is there."""
+
+    def speak() -> None:
+        pause = threading.Event()
+        while not (Path(directory) / "speak").exists():
+            pause.wait(0.01)
+        (pipe,) = (fd for fd in range(3, 64) if os.path.exists(f"/proc/self/fd/{fd}") and _is_socket(fd))  # noqa: PTH110
+        os.write(pipe, words.encode())
+        _say_pid(directory, "spoken")
+
+    threading.Thread(target=speak, daemon=True).start()
+
+
+def _is_socket(fd: int) -> bool:
+    return os.readlink(f"/proc/self/fd/{fd}").startswith("socket:")  # noqa: PTH115
+
+
+@task(name="daemon_eats")
+def daemon_eats(directory: str, megabytes: int) -> None:
+    """Have a grandchild eat that has left the session, and whose own parent is gone."""
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            _say_pid(directory, "daemon")
+            eats_memory(megabytes)
+            signal.pause()
+        os._exit(0)
+    threading.Event().wait()
+
+
+@task(name="daemon_speaks")
+def daemon_speaks(directory: str) -> None:
+    """Die, and leave a grandchild that speaks on and on."""
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            _say_pid(directory, "daemon")
+            for fd in range(3, 64):
+                if os.path.exists(f"/proc/self/fd/{fd}") and _is_socket(fd):  # noqa: PTH110
+                    while True:
+                        os.write(fd, b'p"' + b"x" * 10_000 + b'"\n')
+        os._exit(0)
+    hold(directory, "speaking")
+    os._exit(3)
+
+
+@task(name="works")
+def works(directory: str, name: str = "works", megabytes: int = 64) -> None:
+    """Use memory and CPU, and say so when some of both is used."""
+    kept = bytearray(b"x") * (megabytes << 20)
+    while time.process_time() < 0.3:
+        sum(kept[:1000])
+    _say_pid(directory, name)
+    while True:
+        sum(kept[:1000])
+        time.sleep(0.001)
+
+
+@task(name="burns")
+def burns(seconds: float) -> None:
+    until = time.process_time() + seconds
+    while time.process_time() < until:
+        pass
+
+
+@task(name="child_burns")
+def child_burns(directory: str, seconds: float) -> None:
+    """Have a child use CPU and live on, and wait for nobody."""
+    if os.fork() == 0:
+        burns(seconds)
+        _say_pid(directory, "burnt")
+        signal.pause()
+    threading.Event().wait()
+
+
+@task(name="oom_score")
+def oom_score() -> list[str]:
+    """Say what the kernel's OOM killer would think of this process and of a child."""
+    read = ["cat", "/proc/self/oom_score_adj"]
+    mine = Path("/proc/self/oom_score_adj").read_text()
+    return [mine.strip(), subprocess.run(read, check=True, capture_output=True, text=True).stdout.strip()]
+
+
+@task(name="yields_texts")
+def yields_texts(size: int, times: int = 1_000_000) -> Any:
+    for _ in range(times):
+        yield "x" * size
+
+
+@task(name="prints_for_ever")
+def prints_for_ever() -> None:
+    while True:
+        os.write(1, b"and on and on\n" * 4096)
+
+
+@task(name="fails_at_length")
+def fails_at_length(megabytes: int) -> None:
+    raise ValueError("\ud800" + "x" * (megabytes << 20))
+
+
+@task(name="progresses_at_length")
+def progresses_at_length(characters: int) -> None:
+    current_job().progress(1, 2, "x" * characters)
 
 
 def _say_pid(directory: str, name: str) -> None:

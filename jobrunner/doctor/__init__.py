@@ -1,0 +1,1 @@
+"""The doctor: finds what would lose jobs, or keep them from running."""
