@@ -228,6 +228,22 @@ class Stats(TypedDict):
     dispatchers: list[Dispatcher]
 
 
+class Series(TypedDict):
+    """What happened in each step of time, as columns of one length.
+
+    `t` is the end of each step, in seconds since 1970; `done` and `failed` count the attempts that ended in it;
+    `queued` is how many jobs waited at its end, null where nobody looked so early; `busy` how many workers were
+    busy, in the mean.
+    """
+
+    step_seconds: int
+    t: list[int]
+    done: list[int]
+    failed: list[int]
+    queued: list[int | None]
+    busy: list[float]
+
+
 class Check(TypedDict):
     """One thing that the service needs, and whether it has it."""
 

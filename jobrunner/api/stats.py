@@ -1,5 +1,6 @@
 """`/stats`: how much waits, how much gets done, and what each worker does right now."""
 
+import math
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -7,16 +8,21 @@ from flask import Blueprint, Response
 from msgspec import Raw
 from sqlalchemy import Connection
 
-from jobrunner.api import query
+from jobrunner.api import query, schemas
 from jobrunner.api.context import this_api
 from jobrunner.api.replies import json_reply, situation
 from jobrunner.api.situation import Situation
+from jobrunner.clock import utc_now
 from jobrunner.lifecycle import State
 from jobrunner.store import dispatchers, jobs, throughput
+from jobrunner.store import series as store_series
 from jobrunner.store.dispatchers import Dispatcher
 
 routes: Final = Blueprint("stats", __name__)
+_SERIES: Final = schemas.SeriesQuery()
 _MINUTES: Final = (1, 5, 15)
+_MOST_STEPS: Final = 2000
+_USUAL_STEPS: Final = 120
 
 
 @routes.get("/stats")
@@ -65,3 +71,29 @@ def _dispatcher(one: Dispatcher, around: Situation) -> dict[str, Any]:
         "workers": one.workers,
         "slots": Raw(one.slots),
     }
+
+
+@routes.get("/stats/series")
+def show_series() -> Response:
+    """Show how many jobs ended, waited and ran over the last `window` seconds, in steps of `step` seconds."""
+    asked = query.read(_SERIES)
+    window = timedelta(seconds=asked["window"])
+    step = int(_step(window, asked["step"]).total_seconds())
+    steps = max(1, asked["window"] // step)
+    with this_api().store.read() as connection:
+        found = store_series.series(connection, until=utc_now(), step_seconds=step, steps=steps)
+    columns = {
+        "t": [int(one.at.timestamp()) for one in found],
+        "done": [one.done for one in found],
+        "failed": [one.failed for one in found],
+        "queued": [one.queued for one in found],
+        "busy": [one.busy for one in found],
+    }
+    return json_reply({"step_seconds": step, **columns})
+
+
+def _step(window: timedelta, asked_seconds: int | None) -> timedelta:
+    """Return the step that is asked for, or the next longer one for which there are samples and room."""
+    seconds = asked_seconds or math.ceil(window.total_seconds() / _USUAL_STEPS)
+    finest = store_series.finest(window)
+    return finest * math.ceil(timedelta(seconds=max(seconds, window.total_seconds() / _MOST_STEPS)) / finest)

@@ -60,6 +60,7 @@ class Dispatcher:
         self._next_beat = now
         self._counted = Counts(0, 0, 0, 0.0)
         self._counted_at = now
+        self._queued = 0
         self._drain_until: datetime | None = None
         self._claimed: list[list[moves.Claimed]] = []  # bundles not started, if the store failed in between
         self._look_for_stops = True
@@ -188,13 +189,15 @@ class Dispatcher:
     def _beat(self, now: datetime) -> None:
         self._next_beat = now + BEAT
         self._look_for_stops = True
-        sample = self._sample(now)
+        total = self._total()
         with self._store.write(durable=False) as connection:
             dispatchers.heartbeat(connection, self.id, slots=self._slots(), now=now)
+            queued = jobs.counts(connection)[State.QUEUED]
+            sample = self._sample(total, queued, now)
             if sample is not None:
                 throughput.add(connection, self.id, sample)
             dead = self._dead(connection)
-            queued = jobs.counts(connection)[State.QUEUED]
+        self._counted, self._counted_at, self._queued = total, now, queued
         for dispatcher_id in dead:
             self._give_back(dispatcher_id, now)
         running = self._pool.size - self._pool.free
@@ -203,18 +206,19 @@ class Dispatcher:
         draining = "draining: " if self._drain_until is not None else ""
         notify(f"WATCHDOG=1\nSTATUS={draining}{running} running, {queued} queued, {rate:.0f} jobs/s")
 
-    def _sample(self, now: datetime) -> throughput.Sample | None:
-        """Return what the slots counted since the last sample; None if nothing happened."""
+    def _total(self) -> Counts:
+        """Return what all slots have counted."""
         each = [counts(slot) for slot in self._pool.slots]
-        total = Counts(*map(sum, zip(*each, strict=True)))
-        before, since = self._counted, self._counted_at
-        self._counted, self._counted_at = total, now
-        grown = [after - earlier for after, earlier in zip(total, before, strict=True)]
-        seconds = (now - since).total_seconds()
-        if not any(grown) or seconds <= 0:
+        return Counts(*map(sum, zip(*each, strict=True)))
+
+    def _sample(self, total: Counts, queued: int, now: datetime) -> throughput.Sample | None:
+        """Return what the slots counted since the last sample; None if nothing happened."""
+        grown = [after - earlier for after, earlier in zip(total, self._counted, strict=True)]
+        seconds = (now - self._counted_at).total_seconds()
+        if seconds <= 0 or not (any(grown) or queued != self._queued):
             return None
         done, failed, partials, busy = grown
-        return throughput.Sample(now, seconds, int(done), int(failed), int(partials), max(0.0, busy))
+        return throughput.Sample(now, seconds, int(done), int(failed), int(partials), max(0.0, busy), queued)
 
     def _slots(self) -> list[dict[str, Any]]:
         return [

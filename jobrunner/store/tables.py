@@ -250,6 +250,7 @@ throughput = Table(
     Column("failed", Integer, nullable=False),  # attempts that ended otherwise
     Column("partials", BigInteger, nullable=False),
     Column("busy_seconds", Float, nullable=False),  # summed over the workers
+    Column("queued", Integer),  # jobs that were queued at `at`, whoever would run them; null: not known
     PrimaryKeyConstraint("at", "dispatcher_id"),
     sqlite_with_rowid=False,
 )

@@ -1,6 +1,7 @@
 """Throughput: what the slots counted, sampled by each dispatcher while something happens.
 
 Samples are added each second, and thinned as they grow old: what they count is kept, when exactly it was is not.
+`series` reads them.
 """
 
 from collections import defaultdict
@@ -27,7 +28,10 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What happened in the `seconds` before `at`, summed over the workers of one dispatcher."""
+    """What happened in the `seconds` before `at`, summed over the workers of one dispatcher.
+
+    `queued` is how many jobs were queued at `at`, for whichever dispatcher; None: not known.
+    """
 
     at: datetime
     seconds: float
@@ -35,9 +39,12 @@ class Sample:
     failed: int
     partials: int
     busy_seconds: float
+    queued: int | None = None
 
 
-_COUNTED: Final = tuple(throughput.c[name] for name in Sample.__slots__[1:])
+_COUNTED: Final = tuple(
+    throughput.c[name] for name in ("seconds", "done", "failed", "partials", "busy_seconds")
+)
 
 
 def add(connection: Connection, dispatcher_id: int, sample: Sample) -> None:
@@ -86,15 +93,18 @@ def thin(connection: Connection, step: timedelta, *, first: datetime, before: da
     begin = _begin(first, step)
     end = min(begin + SPAN, _begin(before, step))
     old = delete(throughput).where(throughput.c.at > begin, throughput.c.at <= end)
-    taken = connection.execute(old.returning(throughput.c.at, throughput.c.dispatcher_id, *_COUNTED)).all()
+    columns = throughput.c.at, throughput.c.dispatcher_id, throughput.c.queued, *_COUNTED
+    taken = sorted(connection.execute(old.returning(*columns)).all(), key=lambda row: row.at)
     sums: dict[tuple[datetime, int], list[float]] = defaultdict(lambda: [0] * len(_COUNTED))
-    for at, dispatcher_id, *counted in taken:
+    last: dict[tuple[datetime, int], int | None] = {}
+    for at, dispatcher_id, queued, *counted in taken:
         key = _end(at, step), dispatcher_id
         sums[key] = [a + b for a, b in zip(sums[key], counted, strict=True)]
+        last[key] = queued
     names = [column.name for column in _COUNTED]
     rows = [
-        {"at": at, "dispatcher_id": dispatcher_id, **dict(zip(names, counted, strict=True))}
-        for (at, dispatcher_id), counted in sums.items()
+        {"at": key[0], "dispatcher_id": key[1], "queued": last[key], **dict(zip(names, counted, strict=True))}
+        for key, counted in sums.items()
     ]
     if rows:
         connection.execute(insert(throughput), rows)

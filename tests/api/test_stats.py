@@ -1,3 +1,5 @@
+import itertools
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -45,6 +47,49 @@ def test_rates_are_means_over_one_five_and_fifteen_minutes(world: World) -> None
     assert five["failed_per_second"] == pytest.approx(60 / 300)
     assert fifteen["partials_per_second"] == pytest.approx(2700 / 900)
     assert one["busy_workers"] == pytest.approx(1.0)
+
+
+def series(world: World, query: str) -> Any:
+    answer = world.client.get(f"/stats/series?{query}")
+    assert answer.status_code == 200, answer.text
+    return answer.get_json()
+
+
+def test_a_series_has_columns_of_one_length_up_to_the_last_whole_step(world: World) -> None:
+    now = utc_now()
+    with world.store.write(durable=False) as connection:
+        throughput.add(
+            connection, world.dispatcher_id, Sample(now - timedelta(seconds=30), 1.0, 5, 2, 0, 20.0, 9)
+        )
+    before = time.time()
+    told = series(world, "window=60&step=10")
+    assert set(told) == {"step_seconds", "t", "done", "failed", "queued", "busy"}
+    assert told["step_seconds"] == 10
+    assert [after - at for at, after in itertools.pairwise(told["t"])] == [10] * 5
+    assert before - 10 < told["t"][-1] <= time.time()
+    assert (sum(told["done"]), sum(told["failed"]), max(told["busy"])) == (5, 2, 2.0)
+    at = told["done"].index(5)
+    assert told["queued"] == [None] * at + [9] * (6 - at)
+
+
+@pytest.mark.parametrize(
+    ("query", "step_seconds", "steps"),
+    [
+        ("", 30, 120),
+        ("window=60", 1, 60),
+        ("window=60&step=7", 7, 8),
+        ("window=5&step=60", 60, 1),
+        ("window=3601&step=1", 10, 360),
+        ("window=3600&step=1", 2, 1800),
+        ("window=86401&step=15", 60, 1440),
+        ("window=7776000&step=1", 3900, 1993),
+    ],
+)
+def test_a_step_is_never_finer_than_the_samples_nor_are_there_too_many(
+    world: World, query: str, step_seconds: int, steps: int
+) -> None:
+    told = series(world, query)
+    assert (told["step_seconds"], len(told["t"])) == (step_seconds, steps)
 
 
 def test_each_dispatcher_shows_its_slots_and_its_heartbeat(world: World) -> None:

@@ -72,7 +72,7 @@ class House:
 
     def sample(self, ago: timedelta, seconds: int, dispatcher_id: int | None = None) -> None:
         """Sample each second for so long, from so long ago on."""
-        counted = {"seconds": 1.0, "done": 1, "failed": 2, "partials": 3, "busy_seconds": 0.5}
+        counted = {"seconds": 1.0, "done": 1, "failed": 2, "partials": 3, "busy_seconds": 0.5, "queued": 4}
         mine = {"dispatcher_id": dispatcher_id or self.books.dispatcher_id}
         moments = (NOW - ago + number * SECOND for number in range(1, seconds + 1))
         with self.store.write(durable=False) as connection:
@@ -255,7 +255,7 @@ def test_it_does_not_matter_when_samples_are_thinned_nor_by_whom(house: House) -
     found = house.samples()
     keep_until_done(at_once)
     assert house.samples() == found
-    assert [row[2:] for row in found] == [(60.0, 60, 120, 180, 30.0)] * 60
+    assert [row[2:] for row in found] == [(60.0, 60, 120, 180, 30.0, 4)] * 60
 
 
 def test_samples_that_come_of_age_are_thinned_by_one_who_has_looked_before(house: House) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from jobrunner.dispatcher.bundles import BUNDLE_SECONDS, BUNDLE_TICKETS, Packer
 from jobrunner.dispatcher.catalogue import Catalogue
@@ -18,7 +19,7 @@ from jobrunner.errors import LeaseLostError, StoreUnavailableError
 from jobrunner.lifecycle import Ending, State
 from jobrunner.reports import Ended, Report
 from jobrunner.settings import Settings
-from jobrunner.store import dispatchers, jobs, migrations, moves
+from jobrunner.store import dispatchers, jobs, migrations, moves, tables
 from jobrunner.store import reports as store_reports
 from jobrunner.store.engine import Store
 from jobrunner.store.moves import Claimed
@@ -302,3 +303,53 @@ def test_one_long_run_makes_a_task_long_at_once_and_short_ones_make_it_short_slo
     for _ in range(30):
         packer.learn("t", 0.001)
     assert [len(bundle) for bundle in packer.pack(_claimed(4), 2)] == [2, 2]
+
+
+# -- samples -------------------------------------------------------------------------------------------
+
+
+def samples(room: Room) -> list[tuple[float, int, int | None]]:
+    query = select(tables.throughput).order_by(tables.throughput.c.at)
+    with room.store.read() as connection:
+        return [((row.at - START).total_seconds(), row.done, row.queued) for row in connection.execute(query)]
+
+
+def test_a_sample_is_taken_when_something_was_done_or_the_queue_is_another(room: Room) -> None:
+    pool = ObedientPool(size=1)
+    dispatcher = room.dispatcher(pool)
+
+    def beat() -> None:
+        room.now += BEAT
+        dispatcher.step(room.now)
+
+    beat()
+    assert samples(room) == []
+    room.submit(3)
+    beat()
+    beat()
+    assert samples(room) == [(2.0, 0, 3), (3.0, 0, 2)]
+    pool.slots[0].done = 1
+    beat()
+    beat()
+    assert samples(room)[2:] == [(4.0, 1, 2)]
+
+
+def test_what_was_counted_while_the_store_was_away_is_in_the_next_sample(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = ObedientPool(size=1)
+    dispatcher = room.dispatcher(pool)
+    dispatcher.step(room.now)
+    pool.slots[0].done = 5
+
+    def refusing(*, durable: bool) -> Any:
+        raise StoreUnavailableError(f"the disk is full, durable or not: {durable}")
+
+    room.now += BEAT
+    with monkeypatch.context() as outage:
+        outage.setattr(room.store, "write", refusing)
+        with pytest.raises(StoreUnavailableError):
+            dispatcher.step(room.now)
+    room.now += BEAT
+    dispatcher.step(room.now)
+    assert samples(room) == [(2.0, 5, 0)]

@@ -1,5 +1,6 @@
 import fcntl
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -97,7 +98,7 @@ def test_the_migrations_make_the_constraints_that_the_program_knows(store: Store
 def parts(sql: str) -> list[str]:
     """The columns and constraints of a definition, in an order that does not matter to SQLite."""
     body = sql.partition("(")[2].rpartition(")")[0]
-    lines = (line.strip().rstrip(",") for line in body.splitlines())
+    lines = (part.strip() for part in re.split(r",(?![^()]*\))", body))
     return sorted(line.replace('"', "") for line in lines if line)
 
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -81,6 +82,13 @@ def test_a_step_becomes_one_sample_of_each_dispatcher_at_its_end(books: Books) -
     assert [row.done for row in rows(books)] == [10, 1100, 10]
     assert [row.seconds for row in rows(books)] == [10.0, 2.0, 10.0]
     assert [row.busy_seconds for row in rows(books)] == [5.0, 1.0, 5.0]
+
+
+def test_of_a_step_the_last_look_at_the_queue_is_kept(books: Books) -> None:
+    for second, queued in ((9, 30), (3, 500), (10, None), (11, 7), (14, 0)):
+        add(books, books.dispatcher_id, replace(sample(second, 1), queued=queued))
+    thin(books, timedelta(seconds=10), START + timedelta(seconds=20))
+    assert [row.queued for row in rows(books)] == [None, 0]
 
 
 def test_a_step_that_is_not_over_is_left_alone(books: Books) -> None:
