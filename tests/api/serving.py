@@ -1,5 +1,6 @@
 """The API under gunicorn, in a process of its own."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -22,9 +23,12 @@ import os, sys
 if sys.argv[1] != "-":  # what systemd does before it starts a program
     os.dup2(int(sys.argv[1]), 3)
     os.environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
+from jobrunner import logs
 from jobrunner.api.server import run
 from jobrunner.settings import load
-run(load(dict(argument.split("=", 1) for argument in sys.argv[2:]), {}))
+settings = load(dict(argument.split("=", 1) for argument in sys.argv[2:]), {})
+logs.to_stderr("api", settings.log_level)
+run(settings)
 """
 
 
@@ -50,13 +54,21 @@ class Server:
 
     def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """Return the status and the value of the answer."""
-        connection = self.connect()
         headers = {} if body is None else {"Content-Type": "application/json"}
-        connection.request(method, path, None if body is None else json.dumps(body), headers)
-        answer = connection.getresponse()
-        data = answer.read()
-        connection.close()
-        return answer.status, json.loads(data) if data else None
+        status, data = self._answer(method, path, None if body is None else json.dumps(body), headers)
+        return status, json.loads(data) if data else None
+
+    def text(self, path: str) -> str:
+        """Return the text that is there."""
+        status, data = self._answer("GET", path, None, {})
+        assert status == 200, data
+        return data.decode()
+
+    def _answer(self, method: str, path: str, body: str | None, headers: dict[str, str]) -> tuple[int, bytes]:
+        with contextlib.closing(self.connect()) as connection:
+            connection.request(method, path, body, headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
 
     def raw(self, request: bytes) -> bytes:
         """Send `request`, end the sending side, and return all that comes back."""

@@ -260,7 +260,8 @@ def test_streams_and_waits_leave_room_for_everybody_else(world: World, opened: O
         streams = [opened(server, f"/jobs/{job_id}/events") for _ in range(50)]
         assert all(stream.event()[0] == "1" for stream in streams)
         waits = [crowd.submit(server.ask, "GET", f"/jobs/{job_id}?wait=60") for _ in range(200)]
-        eventually(lambda: server.ask("HEAD", f"/jobs/{job_id}/events")[0] == 503, 30)
+        eventually(lambda: "\njobrunner_api_waiting 250.0\n" in server.text("/metrics"), 60)
+        assert opened(server, f"/jobs/{job_id}/events").answer.status == 503
         assert server.ask("GET", "/livez") == (200, {"alive": True})
         world.end(job_id, Ending.SUCCEEDED)
         assert {wait.result(30)[1]["state"] for wait in waits} == {"succeeded"}
