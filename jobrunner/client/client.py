@@ -1,6 +1,7 @@
 """The API's resources as methods."""
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPMethod
 from types import TracebackType
@@ -29,9 +30,11 @@ from jobrunner.client.errors import ProblemError
 from jobrunner.client.job import Job
 from jobrunner.client.messages import Query
 from jobrunner.client.transport import Transport
+from jobrunner.errors import SettingError
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 _MOST_PER_PAGE: Final = 1000  # the API's own limit
+_KEY: Final = re.compile(r"[\x20-\x7e]{1,255}")
 
 
 class Client:
@@ -67,6 +70,7 @@ class Client:
         token = os.environ.get("JOBRUNNER_TOKEN") if token is None else token
         self._calls = Calls(Transport(found, token or None, timeout_seconds, patience_seconds))
         self._options: SubmitOptions = {}
+        self._key: str | None = None
 
     @property
     def url(self) -> str:
@@ -87,22 +91,36 @@ class Client:
 
     # -- submitting ------------------------------------------------------------------------------------
 
-    def with_options(self, **options: Unpack[SubmitOptions]) -> "Client":
+    def with_options(
+        self, *, idempotency_key: str | None = None, **options: Unpack[SubmitOptions]
+    ) -> "Client":
         """Return a client whose submissions say this too; it shares this one's connections.
 
         Options stand apart from parameters, for a task may have a parameter of any name.  What is given here
         goes before what was given to the client that this is called on; labels add up.
+
+        Args:
+            idempotency_key: of one submission: whoever asks for the same again with this key, in another program
+                too, gets what was made the first time.  None: every submission has one of its own.
+            options: what the submissions say.
+
+        Raises:
+            SettingError: `idempotency_key` is none.
         """
+        if idempotency_key is not None and not _KEY.fullmatch(idempotency_key):
+            allowed = "1 to 255 visible ASCII characters"
+            raise SettingError("idempotency_key", "with_options or --idempotency-key", idempotency_key, allowed)
         made = object.__new__(type(self))
         made._calls = self._calls
         made._options = {**self._options, **options}
         if "labels" in self._options and "labels" in options:
             made._options["labels"] = self._options["labels"] | options["labels"]
+        made._key = self._key if idempotency_key is None else idempotency_key
         return made
 
     def submit(self, task: str, /, **params: Any) -> Job:
         """Submit a job: once this returns, it is stored."""
-        data = self._calls.submit("/jobs", self._submission(task, params), JobData)
+        data = self._calls.submit("/jobs", self._submission(task, params), JobData, self._key)
         return Job(self._calls, data["id"], data)
 
     def submit_many(self, task: str, many: Iterable[Mapping[str, Any]], /) -> list[Job]:
@@ -110,7 +128,8 @@ class Client:
         body = [self._submission(task, params) for params in many]
         if not body:
             return []
-        return [Job(self._calls, one) for one in self._calls.submit("/jobs/batch", body, Ids)["ids"]]
+        made = self._calls.submit("/jobs/batch", body, Ids, self._key)["ids"]
+        return [Job(self._calls, one) for one in made]
 
     def _submission(self, task: str, params: Mapping[str, Any]) -> dict[str, Any]:
         return {"task": task, "params": dict(params), **self._options}
@@ -207,4 +226,4 @@ class Client:
         except ProblemError as problem:
             if "checks" not in problem.members:
                 raise
-            return checked(problem.members, Readiness)["checks"]
+            return checked({"ready": False, **problem.members}, Readiness)["checks"]
