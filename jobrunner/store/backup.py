@@ -64,6 +64,8 @@ def opened(path: Path) -> Iterator[Connection]:
     Raises:
         StoreError: it is not there, is damaged, is no store, or one that is in use or was not closed.
     """
+    if not path.exists():
+        raise StoreError(f"{path}: no such file")
     if Path(f"{path}-wal").exists():
         raise StoreError(
             f"{path} is a store and no backup, for {path}-wal is beside it: name its directory by --data"

@@ -1,16 +1,22 @@
 """The task catalogue: what dispatchers have published, and the API knows tasks by."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, delete, exists, insert, select
+from sqlalchemy import Connection, bindparam, delete, exists, insert, select
 
 from jobrunner.errors import TaskNotFoundError
+from jobrunner.store.quick import Quick, Source
 from jobrunner.store.tables import dispatcher, task
 
 _LATEST_FIRST: Final = (task.c.published_at.desc(), task.c.dispatcher_id.desc())
+_DESCRIPTION: Final = Quick(
+    select(task.c.description).where(task.c.name == bindparam("name")).order_by(*_LATEST_FIRST).limit(1)
+)
+_SERVED: Final = Quick(select(task.c.name).where(task.c.dispatcher_id == bindparam("dispatcher_id")))
+_NAMES: Final = Quick(select(task.c.name).distinct().order_by(task.c.name))
 
 
 def publish(
@@ -43,17 +49,16 @@ def publish(
         connection.execute(insert(task), rows)
 
 
-def description(connection: Connection, name: str) -> str:
+def description(source: Source, name: str) -> str:
     """Return the task's description as JSON.
 
     Raises:
         TaskNotFoundError: no dispatcher has published it.
     """
-    latest = select(task.c.description).where(task.c.name == name).order_by(*_LATEST_FIRST).limit(1)
-    found = connection.execute(latest).scalar()
+    found = _DESCRIPTION.first(source, name=name)
     if found is None:
         raise TaskNotFoundError(name)
-    return str(found)
+    return str(found[0])
 
 
 def descriptions(connection: Connection) -> list[str]:
@@ -66,6 +71,11 @@ def descriptions(connection: Connection) -> list[str]:
     return list(found.values())
 
 
-def names(connection: Connection) -> list[str]:
+def served(source: Source, dispatcher_ids: Collection[int]) -> frozenset[str]:
+    """Return the names of the tasks that these dispatchers have published."""
+    return frozenset(name for one in dispatcher_ids for (name,) in _SERVED.rows(source, dispatcher_id=one))
+
+
+def names(source: Source) -> list[str]:
     """Return the name of every task, in order."""
-    return list(connection.execute(select(task.c.name).distinct().order_by(task.c.name)).scalars())
+    return [name for (name,) in _NAMES.rows(source)]

@@ -4,11 +4,12 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, insert, select, update
 
 from jobrunner.errors import LeaseLostError
+from jobrunner.store.quick import Quick, Source
 from jobrunner.store.tables import dispatcher
 
 
@@ -80,11 +81,16 @@ def end(connection: Connection, dispatcher_id: int, *, now: datetime) -> bool:
     return connection.execute(update(dispatcher).where(alive).values(ended_at=now)).rowcount == 1
 
 
-def alive(connection: Connection) -> list[Dispatcher]:
+def alive(source: Source) -> list[Dispatcher]:
     """Return every dispatcher that has not ended; one of them may be dead and not yet found."""
-    columns = (dispatcher.c[name] for name in Dispatcher.__slots__)
-    query = select(*columns).where(dispatcher.c.ended_at.is_(None)).order_by(dispatcher.c.id)
-    return [Dispatcher(*row) for row in connection.execute(query)]
+    return [Dispatcher(*row) for row in _ALIVE.rows(source)]
+
+
+_ALIVE: Final = Quick(
+    select(*(dispatcher.c[name] for name in Dispatcher.__slots__))
+    .where(dispatcher.c.ended_at.is_(None))
+    .order_by(dispatcher.c.id)
+)
 
 
 def gone(connection: Connection, here: Process, started_ticks: Callable[[int], int | None]) -> list[int]:

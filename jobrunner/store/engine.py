@@ -6,6 +6,7 @@ with "database is locked", whatever `busy_timeout` says.
 
 import sqlite3
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from jobrunner.errors import StoreError, StoreUnavailableError
 
@@ -49,6 +50,7 @@ class Store:
         self._file = _identity(self.path)  # None: there is none yet
         self._wal_file: tuple[int, int] | None = None
         self._checkpoint_again_at = 0.0
+        self._idle: deque[PoolProxiedConnection] = deque()  # for `unshared`
         self._engine = _engine(self.url.render_as_string(hide_password=False))
         event.listen(self._engine, "do_connect", lambda *_: self._require_same_file())
 
@@ -62,6 +64,26 @@ class Store:
         self._require_same_file()
         with translated(), self._engine.connect() as connection, connection.begin():
             yield connection
+
+    @contextmanager
+    def unshared(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection for one query, without a transaction around it.
+
+        Raises:
+            StoreUnavailableError: as `read` does.
+        """
+        self._require_same_file()
+        with translated():
+            try:
+                lent = self._idle.pop()
+            except IndexError:
+                lent = self._engine.raw_connection()
+            try:
+                yield lent.dbapi_connection  # type: ignore[misc]  # SQLAlchemy knows no type of it
+            except BaseException:
+                lent.invalidate()
+                raise
+            self._idle.append(lent)
 
     @contextmanager
     def write(self, *, durable: bool) -> Iterator[Connection]:
@@ -133,6 +155,8 @@ class Store:
 
     def close(self) -> None:
         """Close all idle connections."""
+        while self._idle:
+            self._idle.pop().close()
         self._engine.dispose()
         self._wal_file = None  # whoever is the last to close a store removes its WAL
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, bindparam, case, exists, func, insert, select, text
+from sqlalchemy import Connection, Select, bindparam, case, exists, func, insert, select, text
 
 from jobrunner.errors import JobNotFoundError
 from jobrunner.lifecycle import FINAL, State
 from jobrunner.reports import EventKind
+from jobrunner.store.quick import Quick, Source
 from jobrunner.store.tables import event, job, label, removal, tally
 
 LISTED_RESULT_CHARACTERS: Final = 65_536  #: a larger result is not in a list of jobs
@@ -72,22 +73,26 @@ class Job:
 # AUTOINCREMENT's own memory of the highest id that was ever given.  Under the write lock nobody else
 # takes one, and rows with ids of our own go in four times as fast as rows whose ids are asked back.
 _LAST_ID: Final = text("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'job'")
+# Statements are built once: to build one costs more than to execute it.
+_INSERT: Final = insert(job)
+_INSERT_EVENT: Final = insert(event)
+_INSERT_LABEL: Final = insert(label)
 
 
 def submit(connection: Connection, new: Sequence[NewJob], *, now: datetime) -> list[int]:
     """Store the jobs as queued; return their ids in the same order."""
     first = connection.execute(_LAST_ID).scalar_one() + 1
     ids = list(range(first, first + len(new)))
-    connection.execute(insert(job), [_row(job_id, one, now) for job_id, one in zip(ids, new, strict=True)])
+    connection.execute(_INSERT, [_row(job_id, one, now) for job_id, one in zip(ids, new, strict=True)])
     queued = {"seq": 1, "kind": EventKind.STATE, "attempt": 0, "at": now, "data": state_data(State.QUEUED)}
-    connection.execute(insert(event), [{"job_id": job_id, **queued} for job_id in ids])
+    connection.execute(_INSERT_EVENT, [{"job_id": job_id, **queued} for job_id in ids])
     labels = [
         {"job_id": job_id, "key": key, "value": value}
         for job_id, one in zip(ids, new, strict=True)
         for key, value in one.labels.items()
     ]
     if labels:
-        connection.execute(insert(label), labels)
+        connection.execute(_INSERT_LABEL, labels)
     return ids
 
 
@@ -116,13 +121,13 @@ def state_data(state: State, **more: Any) -> str:
     return json.dumps({"state": state.value, **more}, separators=(",", ":"))
 
 
-def get(connection: Connection, job_id: int) -> Job:
+def get(source: Source, job_id: int) -> Job:
     """Return the job.
 
     Raises:
         JobNotFoundError: no job has this id.
     """
-    row = connection.execute(_BY_ID, {"job_id": job_id}).first()
+    row = _BY_ID.first(source, job_id=job_id)
     if row is None:
         raise JobNotFoundError(job_id)
     return _job(row)
@@ -136,26 +141,26 @@ _LISTED: Final = tuple(
     for column in _COLUMNS
 )
 _STAYS: Final = ~exists().where(removal.c.job_id == job.c.id)  # nobody sees a job that is being removed
-_BY_ID: Final = select(*_COLUMNS).where(job.c.id == bindparam("job_id"), _STAYS)
-_VERSION: Final = select(job.c.version, job.c.state).where(job.c.id == bindparam("job_id"), _STAYS)
+_BY_ID: Final = Quick(select(*_COLUMNS).where(job.c.id == bindparam("job_id"), _STAYS))
+_VERSION: Final = Quick(select(job.c.version, job.c.state).where(job.c.id == bindparam("job_id"), _STAYS))
 
 
-def _job(row: Row[Any]) -> Job:
+def _job(row: Sequence[Any]) -> Job:
     values: list[Any] = list(row)
     values[3] = State(values[3])
     return Job(*values)
 
 
-def version(connection: Connection, job_id: int) -> tuple[int, State]:
+def version(source: Source, job_id: int) -> tuple[int, State]:
     """Return the seq of the job's last event and its state, without reading the job.
 
     Raises:
         JobNotFoundError: no job has this id.
     """
-    found = connection.execute(_VERSION, {"job_id": job_id}).first()
+    found = _VERSION.first(source, job_id=job_id)
     if found is None:
         raise JobNotFoundError(job_id)
-    return found.version, State(found.state)
+    return found[0], State(found[1])
 
 
 def versions(connection: Connection, ids: Collection[int]) -> dict[int, int]:
@@ -254,10 +259,12 @@ def page(connection: Connection, wanted: Filter, *, before_id: int | None, limit
     return [_job(row) for row in connection.execute(query)]
 
 
-def counts(connection: Connection) -> dict[State, int]:
+def counts(source: Source) -> dict[State, int]:
     """Return how many jobs are in each state."""
-    query = select(tally.c.state, func.sum(tally.c.jobs).label("jobs")).group_by(tally.c.state)
-    return dict.fromkeys(State, 0) | {State(row.state): row.jobs for row in connection.execute(query)}
+    return dict.fromkeys(State, 0) | {State(state): jobs for state, jobs in _COUNTS.rows(source)}
+
+
+_COUNTS: Final = Quick(select(tally.c.state, func.sum(tally.c.jobs)).group_by(tally.c.state))
 
 
 def oldest_queued_at(connection: Connection) -> datetime | None:

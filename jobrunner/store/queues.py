@@ -8,6 +8,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from jobrunner.errors import QueueNotFoundError
 from jobrunner.lifecycle import State
+from jobrunner.store.quick import Quick, Source
 from jobrunner.store.tables import paused_queue, tally
 
 DEFAULT: Final = "default"
@@ -43,14 +44,20 @@ def get(connection: Connection, name: str) -> Queue:
     return found
 
 
-def names(connection: Connection) -> set[str]:
+def names(source: Source) -> set[str]:
     """Return the names of the queues that have had jobs."""
-    return set(connection.execute(select(tally.c.queue).distinct()).scalars())
+    return {name for (name,) in _NAMES.rows(source)}
 
 
-def paused(connection: Connection) -> frozenset[str]:
+_NAMES: Final = Quick(select(tally.c.queue).distinct())
+
+
+def paused(source: Source) -> frozenset[str]:
     """Return the names of the queues that are paused."""
-    return frozenset(connection.execute(select(paused_queue.c.name)).scalars())
+    return frozenset(name for (name,) in _PAUSED.rows(source))
+
+
+_PAUSED: Final = Quick(select(paused_queue.c.name))
 
 
 def pause(connection: Connection, name: str, *, now: datetime) -> None:

@@ -31,3 +31,11 @@ def stuck() -> Iterator[str]:
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     yield "stuck"
     ctypes.PyDLL(None).sleep(600)  # type: ignore[attr-defined]  # holds the GIL
+
+
+@task(name="bench.ticks")
+def ticks(n: int, pause_seconds: float) -> Iterator[float]:
+    """Yield what time it is, `n` times."""
+    for _ in range(n):
+        time.sleep(pause_seconds)
+        yield time.time()
