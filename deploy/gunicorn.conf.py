@@ -33,6 +33,7 @@ threads = _settings.api_threads + _settings.max_waiting  # who waits holds one
 worker_connections = most_connections(threads)
 preload_app = True  # else systemd hears READY=1 before the application is there
 control_socket_disable = True  # it is on by default, and fails in a hardened unit
+forwarder_headers = ""  # else a client on this machine, or behind a proxy on it, may set SCRIPT_NAME
 timeout = 60  # seconds without a sign of life from a worker process
 graceful_timeout = 10
 keepalive = 15

@@ -11,22 +11,35 @@ class JobrunnerError(Exception):
 
 
 class InvalidRequestError(JobrunnerError):
-    """The request does not say what it must."""
+    """The request does not say what it must.
+
+    It is JSON which nobody could keep, or which two readers could take for two things; or not all of the body came.
+    `detail` says what is wrong: mend that, and send it again.
+    """
 
 
 class NotJsonError(InvalidRequestError):
-    """The body is not JSON."""
+    """The body is not JSON.
+
+    `detail` says where it stops being JSON.  It has to be UTF-8, without NaN and Infinity, without comments.
+    """
 
 
 class InvalidCursorError(InvalidRequestError):
-    """The cursor was not made by this list."""
+    """The cursor was not made by this list.
+
+    A list's `next` is good for the same list with the same filters alone.  Start again without `after`.
+    """
 
     def __init__(self) -> None:
         super().__init__("take `after` from the `next` of the page before, with the same filters")
 
 
 class InvalidFieldsError(JobrunnerError):
-    """Some fields are not valid."""
+    """Some fields are not valid.
+
+    `errors` names each by its place in the body, a JSON pointer, and says what it may be.  Nothing was stored.
+    """
 
     def __init__(self, errors: list[dict[str, str]]) -> None:
         """Take one `{"pointer": "#/params/epochs", "detail": "..."}` for each field."""
@@ -35,10 +48,14 @@ class InvalidFieldsError(JobrunnerError):
 
 
 class UnknownTaskError(InvalidFieldsError):
-    """No dispatcher has published this task."""
+    """No dispatcher has published this task.
+
+    `GET /tasks` lists those that there are, and the modules that cannot be imported.  A dispatcher publishes its
+    tasks when it starts.
+    """
 
     def __init__(self, pointer: str, name: str, known: list[str]) -> None:
-        have = ", ".join(known[:20]) or "none; is a dispatcher running?"
+        have = ", ".join(known[:20]) or "none"
         super().__init__([{"pointer": pointer, "detail": f"no task is named {name!r}; known: {have}"}])
 
 
@@ -47,7 +64,10 @@ class TooLargeError(JobrunnerError):
 
 
 class QueueFullError(JobrunnerError):
-    """The queue holds as many jobs as it may."""
+    """The queue holds as many jobs as it may.
+
+    Nothing was stored.  Send it again later: `Retry-After` says when.
+    """
 
     def __init__(self, queued: int, limit: int) -> None:
         super().__init__(f"{queued} jobs are queued, max_queued is {limit}: try again later")
@@ -57,21 +77,30 @@ class QueueFullError(JobrunnerError):
 
 
 class JobNotFoundError(JobrunnerError):
-    """No job has this id."""
+    """No job has this id.
+
+    There never was one, or it was deleted; final jobs are, after a time.
+    """
 
     def __init__(self, job_id: int) -> None:
         super().__init__(f"there is no job {job_id}")
 
 
 class TaskNotFoundError(JobrunnerError):
-    """No task has this name."""
+    """No task has this name.
+
+    `GET /tasks` lists those that there are, and the modules that cannot be imported.
+    """
 
     def __init__(self, name: str) -> None:
         super().__init__(f"no dispatcher has published a task named {name!r}")
 
 
 class QueueNotFoundError(JobrunnerError):
-    """No job has ever been in this queue."""
+    """No job has ever been in this queue.
+
+    A queue comes into being with its first job; `GET /queues` lists those that there are.
+    """
 
     def __init__(self, name: str, known: list[str]) -> None:
         super().__init__(f"there is no queue {name!r}; there is {', '.join(known[:20])}")
@@ -88,7 +117,11 @@ class TooManyQueuesError(JobrunnerError):
 
 
 class WrongStateError(JobrunnerError):
-    """The job is in a state that does not allow this."""
+    """The job is in a state that does not allow this.
+
+    What is asked for is possible in another state: only a failed or cancelled job can be retried, and only a final
+    one deleted.  `GET /jobs/{id}` shows how it stands.
+    """
 
     def __init__(self, job_id: int, state: str, event: str) -> None:
         super().__init__(f"job {job_id} is {state}: cannot {event} it")
@@ -113,11 +146,18 @@ class StoreError(JobrunnerError):
 
 
 class SchemaVersionError(StoreError):
-    """The store's schema is not the one that this program was written for."""
+    """The store's schema is not the one that this program was written for.
+
+    Whoever runs this service has to look: `detail` names the remedy, mostly `jobrunner db upgrade`.
+    """
 
 
 class StoreUnavailableError(StoreError):
-    """The store cannot be written at the moment."""
+    """The store cannot be written at the moment.
+
+    Nothing was stored, and nothing is lost.  Send it again later.  If it goes on, whoever runs this service has to
+    look: the disk may be full, or the file gone; `GET /readyz` tells more.
+    """
 
 
 class LeaseLostError(JobrunnerError):

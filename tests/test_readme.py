@@ -21,11 +21,12 @@ from jobrunner.settings import documented, load
 from tests.waiting import eventually
 
 README = Path(__file__).parent.parent / "README.md"
+PAGES = (README, README.parent / "deploy" / "README.md")
 
 
-def blocks(language: str, under: str = "") -> list[str]:
+def blocks(language: str, under: str = "", page: Path = README) -> list[str]:
     """Return the fenced blocks, of the whole page or of the section of that heading."""
-    text = README.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
     if under:
         text = text.partition(f"\n## {under}\n")[2].partition("\n## ")[0]
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
@@ -90,6 +91,15 @@ class Session:
         assert done.returncode == 0 or "cancel" in words, (words, done)
         return done.stdout
 
+    def shell(self, line: str) -> None:
+        """Run a line as a shell does, on this server's port."""
+        words = ["sh", "-c", line.replace("127.0.0.1:8000", f"127.0.0.1:{self.port}")]
+        env = os.environ | {"JOBRUNNER_TOKEN": "none-is-needed"}
+        done = subprocess.run(
+            words, cwd=self.directory, env=env, capture_output=True, text=True, check=False, timeout=90
+        )
+        assert done.returncode == 0, (line, done)
+
 
 @pytest.fixture
 def session(tmp_path: Path) -> Iterator[Session]:
@@ -125,6 +135,25 @@ def test_the_session_goes_as_it_is_told(session: Session) -> None:
     assert json.loads(session.run(by_http[0])) == {"ids": [3, 4]}
     assert [job["id"] for job in json.loads(session.run(by_http[1]))["items"]] in ([4], [])
     assert [json.loads(session.run(command))["id"] for command in with_key] == [5, 5]
+
+
+#: lines that are not run as they stand, with the reason
+NOT_RUN: dict[str, str] = {}
+
+
+def curl_commands() -> list[str]:
+    """Return every command of a fenced block that calls curl, in the order in which the pages are read."""
+    whole = "".join(block for page in PAGES for block in blocks(r"\w*", page=page)).replace("\\\n", " ")
+    return [line.removeprefix("$ ") for line in whole.splitlines() if re.search(r"\bcurl [-'\"h]", line)]
+
+
+def test_every_curl_command_of_the_pages_is_answered(session: Session) -> None:
+    commands = curl_commands()
+    assert len(commands) >= 10
+    assert NOT_RUN.keys() <= set(commands)
+    for command in commands:
+        if command not in NOT_RUN:
+            session.shell(re.sub(r"\bcurl\b", "curl --fail-with-body --max-time 60", command))
 
 
 def test_python_speaks_to_it_as_it_is_told(session: Session) -> None:

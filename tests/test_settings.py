@@ -98,6 +98,8 @@ WRONG: list[tuple[str, Any, str]] = [
     ("port", "80.5", "a whole number from 0 to 65535"),
     ("api_workers", "0", "a whole number from 1 to 64"),
     ("api_threads", "1", "a whole number from 2 to 512"),
+    ("max_waiting", "-1", "a whole number from 0 to 4096"),
+    ("max_wait", "3601", "a number of seconds from 0 to 3600"),
     ("grace_seconds", "-1", "a number of seconds from 0 to 3600"),
     ("grace_seconds", "nan", "a number of seconds from 0 to 3600"),
     ("drain_seconds", "inf", "a number of seconds from 0 to 86400"),

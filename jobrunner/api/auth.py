@@ -30,7 +30,7 @@ NEEDED: Final[Mapping[str, Scope | None]] = {
     "index.list_problems":   None,          # the type of a 401 leads here
     "index.show_problem":    None,
     "index.show_index":      Scope.READ,
-    "index.show_openapi":   Scope.READ,
+    "index.show_openapi":    Scope.READ,
     "jobs.list_jobs":        Scope.READ,
     "jobs.show_job":         Scope.READ,
     "history.show_result":   Scope.READ,
@@ -40,10 +40,11 @@ NEEDED: Final[Mapping[str, Scope | None]] = {
     "events.stream_events":  Scope.READ,
     "tasks.list_tasks":      Scope.READ,
     "tasks.show_task":       Scope.READ,
-    "queues.list_queues":   Scope.READ,
-    "queues.show_queue":    Scope.READ,
+    "queues.list_queues":    Scope.READ,
+    "queues.show_queue":     Scope.READ,
     "stats.show_stats":      Scope.READ,
-    "metrics.show_metrics": Scope.READ,
+    "stats.show_series":     Scope.READ,
+    "metrics.show_metrics":  Scope.READ,
     "submit.submit":         Scope.SUBMIT,
     "submit.submit_batch":   Scope.SUBMIT,
     "jobs.cancel_job":       Scope.SUBMIT,
@@ -51,11 +52,11 @@ NEEDED: Final[Mapping[str, Scope | None]] = {
     "many.cancel_queued":    Scope.SUBMIT,
     "jobs.retry_job":        Scope.SUBMIT,
     "jobs.delete_job":       Scope.ADMIN,
-    "queues.change_queue":  Scope.ADMIN,
+    "queues.change_queue":   Scope.ADMIN,
 }  #: by endpoint; None: open to all
 # fmt: on
 
-_BEARER: Final = re.compile(r"bearer +(\S+)", re.IGNORECASE)
+_BEARER: Final = re.compile(r"bearer +([\w.~+/-]+=*)", re.IGNORECASE | re.ASCII)  # RFC 6750
 _LOCAL_NAME: Final = re.compile(r"(?:.+\.)?localhost\.?", re.IGNORECASE)
 
 

@@ -6,6 +6,7 @@ from typing import cast
 from flask import Flask, current_app
 from werkzeug.routing import BaseConverter
 
+from jobrunner.api.intake import Intake
 from jobrunner.api.keyring import Keyring
 from jobrunner.api.watcher import Watcher
 from jobrunner.settings import Settings
@@ -27,6 +28,7 @@ class Api(Flask):
         self._store = Store(settings.url)
         self.keyring = Keyring(lambda: self.store)
         self.watcher = Watcher(self._versions, settings.data / WATCHERS, places=settings.max_waiting)
+        self.intake = Intake(lambda: self.store, max_queued=settings.max_queued)
         self._has_right_schema = False
 
     @property

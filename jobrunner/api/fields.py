@@ -15,11 +15,16 @@ from marshmallow import ValidationError, fields
 from jobrunner import sizes
 
 TEN_YEARS_SECONDS: Final = 315_576_000
-_RFC_3339: Final = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+_RFC_3339: Final = re.compile(  # without leap seconds, and in years which are the same ones in UTC
+    r"(?!0000|0001|9999)[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])[Tt]"
+    r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?"
+    r"(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
 )
 _PRINTABLE: Final = r"^[^\x00-\x1f\x7f-\x9f]*$"
-_SIZE_IN_WORDS: Final = "^[0-9]{1,15} *([KMGTkmgt]?i?[Bb]?|)$"
+_SIZE_IN_WORDS: Final = re.compile(
+    "[1-9][0-9]{0,5} ?[MGTmgt](?:i?[Bb])?"
+)  # from a megabyte to less than an exabyte
+_MEGABYTE, _EXABYTE = 1 << 20, 1 << 60
 _FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
 _MAX_ID: Final = 10**18 - 1
 _ID_RANGE: Final = re.compile(r"([1-9][0-9]{0,17})(?:(-)([1-9][0-9]{0,17})?)?")
@@ -57,10 +62,11 @@ class Whole(_Field):
         self._least, self._most = least, most
 
     def read(self, value: Any) -> int:
-        """Take an int alone."""
-        if type(value) is not int or not self._least <= value <= self._most:
+        """Take an int, or what is the same to JSON: 3.0 for 3."""
+        number = whole(value)
+        if not self._least <= number <= self._most:
             raise ValueError
-        return value
+        return number
 
     def json_schema(self) -> dict[str, Any]:
         """Allow the range."""
@@ -187,24 +193,26 @@ class Moment(_Field):
 
 
 class Size(_Field):
-    """A number of bytes, or a text such as `2G`."""
+    """A number of bytes, from a megabyte to an exabyte, or a text such as `2G`."""
 
-    def __init__(self, least: int, most: int, **options: Any) -> None:
-        what = f"bytes, or a size such as 512M or 2G, at least {sizes.in_words(least)}"
-        super().__init__(what, **options)
-        self._least, self._most = least, most
+    def __init__(self, **options: Any) -> None:
+        super().__init__("bytes, or a size such as 512M or 2G, at least 1M", **options)
 
     def read(self, value: Any) -> int:
-        """Take what `sizes.in_bytes` takes."""
-        count = sizes.in_bytes(value)
-        if not self._least <= count <= self._most:
+        """Take a number, or a text with its unit."""
+        if type(value) is str:
+            if not _SIZE_IN_WORDS.fullmatch(value):
+                raise ValueError
+            return sizes.in_bytes(value)
+        count = whole(value)
+        if not _MEGABYTE <= count <= _EXABYTE:
             raise ValueError
         return count
 
     def json_schema(self) -> dict[str, Any]:
-        """Allow bytes, or a size in words; which words are too little or too much it does not say."""
-        number = {"type": "integer", "minimum": self._least, "maximum": self._most}
-        return {"oneOf": [number, {"type": "string", "pattern": _SIZE_IN_WORDS}]}
+        """Allow bytes, or a size in words."""
+        number = {"type": "integer", "minimum": _MEGABYTE, "maximum": _EXABYTE}
+        return {"oneOf": [number, {"type": "string", "pattern": f"^{_SIZE_IN_WORDS.pattern}$"}]}
 
 
 class JsonObject(_Field):
@@ -287,9 +295,10 @@ class ListedIds(_Field):
         """Take a list of ints, each once."""
         if type(value) is not list or len(value) > self._most:
             raise TypeError
-        if not all(type(one) is int and 0 < one <= _MAX_ID for one in value):
+        ids = {whole(one) for one in value}
+        if not all(0 < one <= _MAX_ID for one in ids):
             raise ValueError
-        return sorted(set(value))
+        return sorted(ids)
 
     def json_schema(self) -> dict[str, Any]:
         """Allow the ids and their number."""
@@ -322,6 +331,17 @@ def _label_flaw(key: str, value: Any) -> str | None:
     if type(value) is not str or len(value) > 200 or not is_printable(value):
         return "a label's value must be a text of at most 200 characters, none of them a control character"
     return None
+
+
+def whole(value: Any) -> int:
+    """Return the whole number that `value` is: 3.0 is 3 to JSON Schema, and no `true` is 1.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if type(value) is int or (type(value) is float and value.is_integer()):
+        return int(value)
+    raise ValueError(value)
 
 
 def is_printable(text: str) -> bool:

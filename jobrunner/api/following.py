@@ -9,6 +9,7 @@ from flask import request
 from jobrunner.api.context import Api, this_api
 from jobrunner.api.refusals import TooManyWaitingError
 from jobrunner.api.waiting import client
+from jobrunner.lifecycle import State
 from jobrunner.reports import EventKind
 from jobrunner.store import events, jobs
 from jobrunner.store.events import Event
@@ -22,7 +23,7 @@ class News(NamedTuple):
     """What a look found: the job as it stood, and events in order; nothing new if there are none.
 
     Attributes:
-        is_last: the job is final, and all of it was told.
+        is_last: no more will come, and all of it was told.
     """
 
     job: Job
@@ -51,6 +52,13 @@ def follow(
     return itertools.chain([first], news)
 
 
+def is_over(job: Job, attempt: int | None = None) -> bool:
+    """Whether the job, or this attempt of it, has nothing more to say, unless somebody asks for a retry."""
+    if attempt is None or job.is_final:
+        return job.is_final
+    return attempt < job.attempt or (attempt == job.attempt and job.state is State.QUEUED)
+
+
 def _news(
     api: Api, job_id: int, after: int, wanted: dict[str, Any], *, client_is_gone: Callable[[], bool]
 ) -> Iterator[News]:
@@ -61,7 +69,7 @@ def _news(
             with api.store.read() as connection:
                 job = jobs.get(connection, job_id)
                 found = events.after(connection, job_id, seq=after, **wanted)
-            is_last = job.is_final and len(found) < _CHUNK
+            is_last = is_over(job, wanted["attempt"]) and len(found) < _CHUNK
             yield News(job, found, is_last)
             if is_last or api.watcher.is_closed or client_is_gone():
                 return

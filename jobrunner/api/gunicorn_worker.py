@@ -7,6 +7,7 @@ that is meant for it.
 
 import errno
 import itertools
+import logging
 import os
 import selectors
 import signal
@@ -17,13 +18,14 @@ from collections.abc import Mapping
 from functools import cached_property, partial
 from http import HTTPStatus
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from gunicorn.http import errors  # type: ignore[import-untyped]
 from gunicorn.util import write_nonblock  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
 
+from jobrunner.api.context import Api
 from jobrunner.api.lingering import Lingering
 from jobrunner.api.patience import PatientSocket, TooSlowError
 
@@ -45,6 +47,7 @@ _OUR_OWN: Final = (
 _LOOKED_AT: Final = 16  # connections, to find an idle one
 _NOBODY_CAME: Final = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED)
 _NO_MORE_FILES: Final = (errno.EMFILE, errno.ENFILE)
+_log: Final = logging.getLogger(__name__)
 
 # gunicorn's arbiter ends its workers with these.  A new worker has the arbiter's handlers until it sets its own, and
 # they would forget a signal: after `graceful_timeout` the worker is killed, with the requests that it has in hand.
@@ -78,18 +81,27 @@ class ProblemWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._slow_places = threading.Semaphore(max(1, self.cfg.threads // 4))
+        self.wsgi: Api | None = None  # until it is loaded
 
     @cached_property
     def lingering(self) -> Lingering:
         """Connections that are about to be closed; there is no poller before the worker runs."""
         return Lingering(self.poller)
 
+    @cached_property
+    def _slow_places(self) -> threading.Semaphore:
+        # Not of all threads: who waits for news may hold all but `api_threads` of them.
+        return threading.Semaphore(cast(Api, self.wsgi).settings.api_threads // 2)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop: who waits for news is answered now, and streams end."""
         super().handle_exit(sig, frame)
-        if self.wsgi is not None:  # else it has only begun to start
+        if self.wsgi is not None:
             self.wsgi.watcher.close()
+
+    def handle_quit(self, sig: int, frame: FrameType | None) -> None:
+        """Do the same.  gunicorn's own would take a lock here that the loop it interrupts may hold."""
+        self.handle_exit(sig, frame)
 
     def accept(self, listener: socket.socket) -> None:
         """Accept a connection; it gets a thread when its first byte is there."""
@@ -132,7 +144,13 @@ class ProblemWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         try:
             write_nonblock(client, _answer(status, str(exc)))
         except OSError as error:
-            self.log.debug("that answer could not be sent: %s", error)
+            _log.debug("that answer could not be sent: %s", error)
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        """At a stop, close by `deadline` also connections on which nothing has come yet."""
+        super()._cap_keepalive(deadline)
+        for connection in self.pending_conns:
+            connection.timeout = min(connection.timeout, deadline)
 
     def murder_pending(self) -> None:
         """Close connections on which nothing came, and those that have lingered for long enough."""

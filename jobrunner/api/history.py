@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from jobrunner.api import query, schemas, waiting
 from jobrunner.api.context import this_api
-from jobrunner.api.following import News, follow
+from jobrunner.api.following import News, follow, is_over
 from jobrunner.api.refusals import AttemptNotFoundError, JobFailedError, NotFinishedError
 from jobrunner.api.replies import json_reply, one_line, tagged, unchanged, with_retry_after
 from jobrunner.api.shapes import attempt_shape
@@ -18,6 +18,7 @@ from jobrunner.lifecycle import FINAL, State
 from jobrunner.reports import EventKind
 from jobrunner.store import attempts, events, jobs
 from jobrunner.store.events import Event
+from jobrunner.store.jobs import Job
 
 routes: Final = Blueprint("history", __name__)
 _WAIT: Final = schemas.WaitQuery()
@@ -45,19 +46,23 @@ def show_result(job_id: int) -> Response:
 
 @routes.get("/jobs/<job_id:job_id>/partials")
 def list_partials(job_id: int) -> Response:
-    """List the values that the task has yielded; as NDJSON, also those that it will yield."""
+    """List the values that the task, or one attempt, has yielded; as NDJSON, also those that it will yield."""
     asked = query.read(_PARTIALS)
+    after, attempt = asked["after"], asked["attempt"]
+    if attempt is not None:
+        with this_api().store.read() as connection:
+            _require_attempt(jobs.get(connection, job_id), attempt)
     if request.accept_mimetypes.best_match(["application/json", _NDJSON]) == _NDJSON:
-        news = follow(job_id, asked["after"], (EventKind.PARTIAL,))
+        news = follow(job_id, after, (EventKind.PARTIAL,), attempt)
         return Response(map(_lines, news), mimetype=_NDJSON)
-    _await_partial(job_id, asked["after"], waiting.seconds(asked["wait"]))
+    _await_partial(job_id, after, attempt, waiting.seconds(asked["wait"]))
     with this_api().store.read() as connection:
         job = jobs.get(connection, job_id)
-        found, rest = _partials(connection, job_id, asked["after"], asked["limit"])
+        found, rest = _partials(connection, job_id, after, attempt, asked["limit"])
     page = {
         "items": [_shape(one) for one in found],
-        "next_after": found[-1].seq if found else asked["after"],
-        "complete": job.is_final and not rest,
+        "next_after": found[-1].seq if found else after,
+        "complete": is_over(job, attempt) and not rest,
     }
     return with_retry_after(job, json_reply(page))
 
@@ -70,23 +75,32 @@ def _shape(one: Event) -> dict[str, Any]:
     return {"seq": one.seq, "attempt": one.attempt, "at": one.at, "value": Raw(one.data)}
 
 
-def _await_partial(job_id: int, after: int, wait_seconds: float) -> None:
+def _require_attempt(job: Job, number: int) -> None:
+    if number > job.attempt:
+        raise AttemptNotFoundError(job.id, number, job.attempt)
+
+
+def _await_partial(job_id: int, after: int, attempt: int | None, wait_seconds: float) -> None:
     def is_enough(version: int, state: State) -> bool:
         if state in FINAL or version <= after:
             return state in FINAL
         with this_api().store.read() as connection:
-            return bool(events.after(connection, job_id, seq=after, kinds=(EventKind.PARTIAL,), limit=1))
+            found, _ = _partials(connection, job_id, after, attempt, limit=1)
+            return bool(found) or is_over(jobs.get(connection, job_id), attempt)
 
     waiting.until(job_id, is_enough, wait_seconds)
 
 
-def _partials(connection: Connection, job_id: int, after: int, limit: int) -> tuple[list[Event], bool]:
+def _partials(
+    connection: Connection, job_id: int, after: int, attempt: int | None, limit: int
+) -> tuple[list[Event], bool]:
     """Return a page of partial results, fewer than `limit` if they are large, and whether more are there."""
     found: list[Event] = []
+    of: dict[str, Any] = {"kinds": (EventKind.PARTIAL,), "attempt": attempt}
     size = 0
     while len(found) <= limit and size <= _PAGE_BYTES:
         wanted = min(_CHUNK, limit + 1 - len(found))
-        chunk = events.after(connection, job_id, seq=after, kinds=(EventKind.PARTIAL,), limit=wanted)
+        chunk = events.after(connection, job_id, seq=after, limit=wanted, **of)
         found += chunk
         if len(chunk) < wanted:
             return found, False
@@ -102,8 +116,7 @@ def show_log(job_id: int) -> Response:
     with this_api().store.read() as connection:
         job = jobs.get(connection, job_id)
         number = asked["attempt"] or job.attempt
-        if number > job.attempt:
-            raise AttemptNotFoundError(job_id, number, job.attempt)
+        _require_attempt(job, number)
         text = "".join(_log(connection, job_id, number))
     if asked["tail"] is not None:
         text = last_lines(text, asked["tail"])

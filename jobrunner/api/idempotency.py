@@ -3,15 +3,13 @@
 import hashlib
 import json
 import re
-from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from flask import Response, request
-from sqlalchemy import Connection
 
 from jobrunner.api import auth
-from jobrunner.api.refusals import IdempotencyMismatchError, InvalidIdempotencyKeyError
-from jobrunner.store import idempotency
+from jobrunner.api.intake import Claim
+from jobrunner.api.refusals import InvalidIdempotencyKeyError
 
 HEADER: Final = "Idempotency-Key"
 REPLAYED: Final = "Idempotency-Replayed"
@@ -19,29 +17,6 @@ MAX_CHARACTERS: Final = 255
 _VISIBLE: Final = re.compile(r"[\x20-\x7e]*")
 _QUOTED: Final = re.compile(r'"((?:[^"\\]|\\["\\])*)"')  # a string of RFC 9651
 _ESCAPED: Final = re.compile(r"\\(.)")
-
-
-class Claim(NamedTuple):
-    """The key of the request at hand, whose it is, and the SHA-256 of what it asks for."""
-
-    owner: int
-    key: str
-    digest: str
-
-    def replayed(self, connection: Connection) -> range | None:
-        """Return the ids of the jobs that this key has made; None if it is new.
-
-        Raises:
-            IdempotencyMismatchError: it was used to ask for something else.
-        """
-        kept = idempotency.find(connection, self.owner, self.key)
-        if kept is not None and kept.digest != self.digest:
-            raise IdempotencyMismatchError(self.key)
-        return None if kept is None else kept.ids
-
-    def keep(self, connection: Connection, ids: Sequence[int]) -> None:
-        """Remember these jobs, in the transaction that stores them."""
-        idempotency.keep(connection, self.owner, self.key, self.digest, ids)
 
 
 def read(asked: Any) -> Claim | None:
@@ -65,8 +40,3 @@ def replayed(answer: Response) -> Response:
     """Return `answer`, marked as one to a request that was not carried out again."""
     answer.headers[REPLAYED] = "true"
     return answer
-
-
-def as_replayed(before: Response, answer: Response) -> Response:
-    """Return `answer`, marked if the one `before` was."""
-    return replayed(answer) if REPLAYED in before.headers else answer

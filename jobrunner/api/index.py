@@ -1,18 +1,21 @@
-"""`/` and `/problems`: what there is, and what a problem's `type` means."""
+"""`/` and `/problems`: what there is, and what a problem's `type` means; for programs, and as pages for a browser."""
 
 import inspect
-import re
 from typing import Any, Final
 
 from flask import Blueprint, Response
+from werkzeug.routing import Rule
 
 import jobrunner
-from jobrunner.api import openapi, problems, query
-from jobrunner.api.context import this_api
+from jobrunner.api import openapi, pages, problems, query
+from jobrunner.api.context import Api, this_api
+from jobrunner.api.operations import OPERATIONS
 from jobrunner.api.refusals import PathNotFoundError
 from jobrunner.api.replies import json_reply
+from jobrunner.errors import JobrunnerError
 
 routes: Final = Blueprint("index", __name__)
+routes.after_request(pages.by_accept)
 _KINDS: Final = {problems.slug(kind): kind for kind in problems.STATUS}
 
 
@@ -21,14 +24,28 @@ def show_index() -> Response:
     """List what this API takes."""
     query.read()
     api = this_api()
-    endpoints: list[dict[str, Any]] = [
-        {"method": method, "path": re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), "does": does}
-        for rule in api.url_map.iter_rules()
-        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
-        for does in (inspect.getdoc(api.view_functions[rule.endpoint]) or "").splitlines()[:1]
+    if pages.wanted("application/json"):
+        return _index_page(api)
+    endpoints = [
+        {"method": method, "path": openapi.path_template(rule), "does": openapi.what_it_does(api, rule)}
+        for rule, method in openapi.routes(api)
     ]
-    endpoints.sort(key=lambda one: (one["path"], one["method"]))
     return json_reply({"name": "jobrunner", "version": jobrunner.__version__, "endpoints": endpoints})
+
+
+def _index_page(api: Api) -> Response:
+    about = f"This is jobrunner {jobrunner.__version__}.  It speaks JSON; what needs to be told nothing is linked."
+    rows = [
+        (method, _shown(rule, method), openapi.what_it_does(api, rule))
+        for rule, method in openapi.routes(api)
+    ]
+    return pages.page("jobrunner", [about], rows)
+
+
+def _shown(rule: Rule, method: str) -> str:
+    path = openapi.path_template(rule)
+    asks = any(field.required for field in OPERATIONS[rule.endpoint].query().fields.values())
+    return path if method != "GET" or rule.arguments or asks else pages.link(path, path)
 
 
 @routes.get("/openapi.json")
@@ -42,10 +59,13 @@ def show_openapi() -> Response:
 def list_problems() -> Response:
     """List the problems that an answer may name as its `type`."""
     query.read()
-    items = [
+    items: list[dict[str, Any]] = [
         {"type": f"/problems/{name}", "title": problems.title(kind), "status": problems.STATUS[kind]}
         for name, kind in sorted(_KINDS.items())
     ]
+    if pages.wanted("application/json"):
+        rows = [(one["status"], pages.link(one["type"], one["type"]), one["title"]) for one in items]
+        return pages.page("Problems", ["What an answer may name as its `type`."], rows)
     return json_reply({"items": items})
 
 
@@ -56,6 +76,13 @@ def show_problem(name: str) -> Response:
     kind = _KINDS.get(name)
     if kind is None:
         raise PathNotFoundError(f"/problems/{name}")
+    text = _explanation(kind)
+    if pages.wanted("text/plain"):
+        title, *paragraphs = text.split("\n\n")
+        return pages.page(title.rstrip("."), paragraphs)
+    return Response(f"{text}\n", mimetype="text/plain")
+
+
+def _explanation(kind: type[JobrunnerError]) -> str:
     status = problems.STATUS[kind]
-    text = f"{inspect.getdoc(kind)}\n\nHTTP status: {status.value} {status.phrase}\n"
-    return Response(text, mimetype="text/plain")
+    return f"{inspect.getdoc(kind)}\n\nHTTP status: {status.value} {status.phrase}"

@@ -8,6 +8,7 @@ from flask import Blueprint, Response, request
 
 from jobrunner.api import body, cursor, query, schemas, waiting
 from jobrunner.api.context import this_api
+from jobrunner.api.intake import require_room
 from jobrunner.api.pointers import invalid_fields
 from jobrunner.api.refusals import AlreadyFinishedError
 from jobrunner.api.replies import (
@@ -18,7 +19,6 @@ from jobrunner.api.replies import (
     unchanged,
 )
 from jobrunner.api.shapes import job_shape
-from jobrunner.api.submit import require_room
 from jobrunner.clock import utc_now
 from jobrunner.lifecycle import State
 from jobrunner.store import jobs, moves, retention
@@ -60,11 +60,11 @@ def _link(following: str) -> str:
 def show_job(job_id: int) -> Response:
     """Show how a job stands; with `wait`, as soon as there is news of it."""
     waiting.until_other_than_known(job_id, waiting.seconds(query.read(_WAIT)["wait"]))
-    with this_api().store.read() as connection:
-        if (answer := unchanged(connection, job_id)) is not None:
-            return answer
-        job = jobs.get(connection, job_id)
-        return tagged(job.version, job_reply(connection, job))
+    store = this_api().store
+    if (answer := unchanged(store, job_id)) is not None:
+        return answer
+    job = jobs.get(store, job_id)
+    return tagged(job.version, job_reply(store, job))
 
 
 @routes.post("/jobs/<job_id:job_id>/cancel")
@@ -98,7 +98,7 @@ def retry_job(job_id: int) -> Response:
     """Queue a failed or cancelled job again."""
     query.read()
     with this_api().store.write(durable=True) as connection:
-        require_room(connection, 1)
+        require_room(jobs.counts(connection)[State.QUEUED], 1, this_api().settings.max_queued)
         moves.requeue(connection, job_id, now=utc_now())
         reply = job_reply(connection, jobs.get(connection, job_id), HTTPStatus.ACCEPTED)
     this_api().ring()

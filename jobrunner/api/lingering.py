@@ -34,10 +34,10 @@ class Lingering:
         """Send nothing more to `client`, and close it in good time."""
         if len(self._rests) >= MOST:
             self._close(next(iter(self._rests)))
-        client.setblocking(False)
         try:
+            client.setblocking(False)
             client.shutdown(socket.SHUT_WR)
-        except OSError:  # it has gone
+        except OSError:  # it has gone, or was closed here when its answer broke off
             client.close()
             return
         self._rests[client] = _Rest(time.monotonic() + LINGER_SECONDS, LINGER_BYTES)

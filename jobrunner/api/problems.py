@@ -42,7 +42,6 @@ STATUS: Final[Mapping[type[errors.JobrunnerError], HTTPStatus]] = {
     refusals.AlreadyFinishedError:        HTTPStatus.CONFLICT,
     refusals.NotFinishedError:            HTTPStatus.CONFLICT,
     refusals.JobFailedError:              HTTPStatus.CONFLICT,
-    errors.TooLargeError:                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     refusals.BodyTooLargeError:           HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     refusals.ParamsTooLargeError:         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     refusals.BatchTooLargeError:          HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -53,7 +52,7 @@ STATUS: Final[Mapping[type[errors.JobrunnerError], HTTPStatus]] = {
     refusals.IdempotencyMismatchError:    HTTPStatus.UNPROCESSABLE_ENTITY,
     refusals.InternalError:               HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.QueueFullError:                HTTPStatus.SERVICE_UNAVAILABLE,
-    errors.StoreError:                    HTTPStatus.SERVICE_UNAVAILABLE,
+    refusals.NoTasksError:                HTTPStatus.SERVICE_UNAVAILABLE,
     errors.SchemaVersionError:            HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StoreUnavailableError:         HTTPStatus.SERVICE_UNAVAILABLE,
     refusals.TooManyWaitingError:         HTTPStatus.SERVICE_UNAVAILABLE,
@@ -65,6 +64,8 @@ STATUS: Final[Mapping[type[errors.JobrunnerError], HTTPStatus]] = {
 INTERNAL: Final[frozenset[type[errors.JobrunnerError]]] = frozenset(
     {
         errors.JobrunnerError,
+        errors.TooLargeError,
+        errors.StoreError,
         errors.TokenNameError,
         errors.StaleAttemptError,
         errors.LeaseLostError,
@@ -79,8 +80,8 @@ INTERNAL: Final[frozenset[type[errors.JobrunnerError]]] = frozenset(
 
 RETRY_AFTER_SECONDS: Final[Mapping[type[errors.JobrunnerError], int]] = {
     errors.QueueFullError: 5,
+    refusals.NoTasksError: 2,
     errors.StoreUnavailableError: 1,
-    errors.StoreError: 60,
     errors.SchemaVersionError: 60,
     refusals.TooManyWaitingError: 2,
     refusals.NotReadyError: 1,

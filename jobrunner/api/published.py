@@ -1,5 +1,6 @@
 """The tasks that dispatchers have published, as the door knows them: their schema and their options."""
 
+import contextlib
 import functools
 import itertools
 import json
@@ -8,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from jsonschema_rs import Draft202012Validator, ValidationError, ValidationErrorKind
-from sqlalchemy import Connection
 
 from jobrunner.api.pointers import MAX_ERRORS, Flaw, Path
+from jobrunner.errors import TaskNotFoundError
 from jobrunner.store import catalogue
+from jobrunner.store.quick import Source
 
 
 @dataclass(frozen=True)
@@ -39,17 +41,19 @@ class Published:
 
 @dataclass(frozen=True)
 class Shelf:
-    """The tasks that one request asks for, and the names of all."""
+    """The tasks that one request asks for; if one of them is not there, the names of all that are."""
 
     tasks: Mapping[str, Published]
     names: list[str]
 
 
-def find(connection: Connection, wanted: Collection[str]) -> Shelf:
+def find(source: Source, wanted: Collection[str]) -> Shelf:
     """Return those of the `wanted` tasks that are published."""
-    names = catalogue.names(connection)
-    there = [name for name in names if name in wanted]
-    return Shelf({name: _read(catalogue.description(connection, name)) for name in there}, names)
+    there = {}
+    for name in wanted:
+        with contextlib.suppress(TaskNotFoundError):
+            there[name] = _read(catalogue.description(source, name))
+    return Shelf(there, list(there) if there.keys() == wanted != set() else catalogue.names(source))
 
 
 @functools.lru_cache(maxsize=1024)

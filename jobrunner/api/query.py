@@ -1,5 +1,7 @@
 """Reading a request's query string, strictly: a misspelt filter must not show everything."""
 
+from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final
 
 from flask import request
@@ -17,6 +19,8 @@ def read(schema: Schema = _NONE) -> dict[str, Any]:
     Raises:
         InvalidQueryError: it says something that `schema` does not take, or one thing twice.
     """
+    if not request.query_string and (defaults := _defaults(type(schema))) is not None:
+        return dict(defaults)
     given: dict[str, Any] = {}
     errors = []
     for name, values in request.args.lists():
@@ -29,3 +33,10 @@ def read(schema: Schema = _NONE) -> dict[str, Any]:
     if errors:
         raise InvalidQueryError(errors)
     return loaded[0]
+
+
+@cache
+def _defaults(kind: type[Schema]) -> Mapping[str, Any] | None:
+    """Return what holds where nothing is asked for; None if something must be."""
+    loaded, _ = schemas.load(kind(), [{}])
+    return loaded[0] if loaded else None

@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from flask import Blueprint, Response
+from sqlalchemy import Connection
 
 from jobrunner.api import body, query, schemas
 from jobrunner.api.context import this_api
@@ -30,7 +31,7 @@ def show_queue(name: str) -> Response:
     """Show a queue."""
     query.read()
     with this_api().store.read() as connection:
-        return json_reply(_shape(queues.get(connection, name)))
+        return json_reply(_shape(_found(connection, name)))
 
 
 @routes.patch("/queues/<path:name>")
@@ -41,7 +42,7 @@ def change_queue(name: str) -> Response:
     if flaws:
         raise invalid_fields(flaw._replace(path=flaw.path[1:]) for flaw in flaws)
     with this_api().store.write(durable=True) as connection:
-        queues.get(connection, name)
+        name = _found(connection, name).name
         if asked[0]["paused"]:
             queues.pause(connection, name, now=utc_now())
         else:
@@ -49,6 +50,12 @@ def change_queue(name: str) -> Response:
         reply = json_reply(_shape(queues.get(connection, name)))
     this_api().ring()
     return reply
+
+
+def _found(connection: Connection, name: str) -> Queue:
+    """Return the queue of this name, or of what it is without a slash at its end: a path may have one."""
+    is_known = name in queues.names(connection)
+    return queues.get(connection, name if is_known else name.removesuffix("/"))
 
 
 def _shape(queue: Queue) -> dict[str, Any]:

@@ -110,14 +110,30 @@ class IdempotencyMismatchError(JobrunnerError):
         super().__init__(f"the key {key!r} was sent before with another body, or to another path")
 
 
+class NoTasksError(JobrunnerError):
+    """No task can be submitted yet.
+
+    No dispatcher has published any: is one running?  It publishes its tasks once it has imported their modules;
+    send the job again then.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "no dispatcher has published a task: is one running, and can its modules be imported?"
+        )
+
+
 class BodyTooLargeError(TooLargeError):
-    """The request's body is larger than the setting `max_body_bytes` allows."""
+    """The request's body is larger than the setting `max_body_bytes` allows.
+
+    Send less at a time.  Large inputs are better kept in a file that the task reads.
+    """
 
 
 class BodyTooSlowError(JobrunnerError):
     """The request's body came too slowly.
 
-    It may rest for some seconds, and for less while many others are as slow.
+    It may rest for some seconds, and for less while many others are as slow.  Send it again, in one go.
     """
 
 
@@ -129,11 +145,17 @@ class ParamsTooLargeError(TooLargeError):
 
 
 class BatchTooLargeError(TooLargeError):
-    """The batch has more jobs than the setting `max_batch` allows."""
+    """The batch has more jobs than the setting `max_batch` allows.
+
+    Nothing was stored.  Send several batches.
+    """
 
 
 class AttemptNotFoundError(JobrunnerError):
-    """The job has not had this attempt."""
+    """The job has not had this attempt.
+
+    Attempts are numbered from 1; `GET /jobs/{id}/attempts` lists them.
+    """
 
     def __init__(self, job_id: int, number: int, attempts: int) -> None:
         super().__init__(f"job {job_id} has had {attempts} attempts, there is no attempt {number}")
@@ -153,7 +175,7 @@ class NotFinishedError(JobrunnerError):
 class JobFailedError(JobrunnerError):
     """The job ended without a result.
 
-    It failed, or it was cancelled; `error` is the job's own account of why.
+    It failed, or it was cancelled; `error` is the job's own account of why.  `POST /jobs/{id}/retry` queues it again.
     """
 
     def __init__(self, job: Job) -> None:
@@ -162,7 +184,10 @@ class JobFailedError(JobrunnerError):
 
 
 class AlreadyFinishedError(WrongStateError):
-    """The job has already finished."""
+    """The job has already finished.
+
+    There is nothing to cancel: `GET /jobs/{id}` shows how it ended.
+    """
 
 
 class TooManyWaitingError(JobrunnerError):
@@ -178,7 +203,7 @@ class TooManyWaitingError(JobrunnerError):
 class NotReadyError(JobrunnerError):
     """The service is not ready.
 
-    `checks` has one entry for each thing it needs, with what is wrong.
+    `checks` has one entry for each thing it needs, with what is wrong: mend that.  What can be answered is answered.
     """
 
     def __init__(self, checks: list[dict[str, Any]]) -> None:

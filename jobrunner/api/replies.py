@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import msgspec
 from flask import Response, request
-from sqlalchemy import Connection
 
 from jobrunner.api.context import this_api
 from jobrunner.api.shapes import job_shape
@@ -17,6 +16,7 @@ from jobrunner.clock import utc_now
 from jobrunner.lifecycle import FINAL
 from jobrunner.store import jobs
 from jobrunner.store.jobs import Job
+from jobrunner.store.quick import Source
 
 _LONGEST_SECONDS: Final = 60  # between two looks at a job that is scheduled for later
 
@@ -33,21 +33,21 @@ def one_line(value: Any) -> bytes:
     return msgspec.json.encode(value) + b"\n"
 
 
-def job_reply(connection: Connection, job: Job, status: HTTPStatus = HTTPStatus.OK) -> Response:
+def job_reply(source: Source, job: Job, status: HTTPStatus = HTTPStatus.OK) -> Response:
     """Return the job as it stands, and when to ask again."""
-    return with_retry_after(job, json_reply(job_shape(job, situation(connection)), status))
+    return with_retry_after(job, json_reply(job_shape(job, situation(source)), status))
 
 
-def situation(connection: Connection) -> Situation:
+def situation(source: Source) -> Situation:
     """Return what surrounds the jobs of the answer at hand."""
-    return Situation(connection, now=utc_now(), lease_seconds=this_api().settings.lease_seconds)
+    return Situation(source, now=utc_now(), lease_seconds=this_api().settings.lease_seconds)
 
 
-def unchanged(connection: Connection, job_id: int) -> Response | None:
+def unchanged(source: Source, job_id: int) -> Response | None:
     """Return 304 to a client that knows the job as it stands, without reading the job; else None."""
     if not request.if_none_match:
         return None
-    version, state = jobs.version(connection, job_id)
+    version, state = jobs.version(source, job_id)
     if not request.if_none_match.contains_weak(str(version)):
         return None
     answer = tagged(version, Response(status=HTTPStatus.NOT_MODIFIED))

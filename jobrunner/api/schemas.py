@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
-from typing import Any, Final, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
 from marshmallow import Schema, ValidationError, fields
 
@@ -33,38 +33,67 @@ SEQ_DIGITS: Final = 18  #: of the largest seq that anybody may name
 MAX_PAGE: Final = 1000  #: items in one answer
 
 
-class Submission(Schema):
-    """A job to be: the body of `POST /jobs`, and each item of `POST /jobs/batch`."""
+def _means(text: str) -> dict[str, str]:
+    """Return metadata that the OpenAPI document tells."""
+    return {"means": text}
 
-    task = Word(200, required=True)
-    params = JsonObject(load_default=dict)
-    priority = Whole(-_MILLION, _MILLION)
-    queue = Word(100)
-    run_at = Moment(allow_none=True)
-    delay_seconds = Seconds(TEN_YEARS_SECONDS, allow_none=True)
-    timeout = Seconds(TEN_YEARS_SECONDS, above_zero=True, allow_none=True)
-    retries = Whole(0, _MILLION)
-    crash_retries = Whole(0, _MILLION)
-    memory_limit = Size(1 << 20, 1 << 60, allow_none=True)
-    labels = Labels(20, load_default=dict)
+
+class Submission(Schema):
+    """A job to be: the body of `POST /jobs`, and each item of `POST /jobs/batch`.
+
+    What is left out, the task decides.
+    """
+
+    #: what the fields together must be, beside what each must be
+    also: ClassVar[dict[str, Any]] = {
+        "not": {
+            "properties": {name: {"not": {"type": "null"}} for name in ("run_at", "delay_seconds")},
+            "required": ["run_at", "delay_seconds"],
+        }
+    }
+
+    task = Word(200, required=True, metadata=_means("Its name; `GET /tasks` lists them."))
+    params = JsonObject(load_default=dict, metadata=_means("As the task's `params` say, a JSON Schema."))
+    priority = Whole(
+        -_MILLION, _MILLION, metadata=_means("Of two jobs that are due, the higher one runs first.")
+    )
+    queue = Word(100, metadata=_means("It can be paused."))
+    run_at = Moment(allow_none=True, metadata=_means("Not before then."))
+    delay_seconds = Seconds(
+        TEN_YEARS_SECONDS,
+        allow_none=True,
+        metadata=_means("Not before so much later; in the place of `run_at`."),
+    )
+    timeout = Seconds(
+        TEN_YEARS_SECONDS,
+        above_zero=True,
+        allow_none=True,
+        metadata=_means("Seconds that an attempt may take; null: any time."),
+    )
+    retries = Whole(0, _MILLION, metadata=_means("Attempts after one that raised, or took too long."))
+    crash_retries = Whole(0, _MILLION, metadata=_means("Attempts after one whose process died."))
+    memory_limit = Size(
+        allow_none=True, metadata=_means("Of all processes of the job, in bytes or as `2G`; null: none.")
+    )
+    labels = Labels(20, load_default=dict, metadata=_means("Anything to find it by."))
 
 
 class Cancellation(Schema):
     """The body of `POST /jobs/{id}/cancel`, which may be left out."""
 
-    grace_seconds = Seconds(3600)
+    grace_seconds = Seconds(3600, metadata=_means("Between SIGTERM and SIGKILL."))
 
 
 class QueueChange(Schema):
     """The body of `PATCH /queues/{name}`."""
 
-    paused = TrueOrFalse(required=True)
+    paused = TrueOrFalse(required=True, metadata=_means("While it is, none of its jobs is started."))
 
 
 class ManyCancellation(Schema):
     """The body of `POST /jobs/cancel`."""
 
-    ids = ListedIds(10_000, required=True)
+    ids = ListedIds(10_000, required=True, metadata=_means("Those that are not queued are left alone."))
 
 
 class NoQuery(Schema):
@@ -74,48 +103,62 @@ class NoQuery(Schema):
 class JobsQuery(Schema):
     """Which jobs to list."""
 
-    state = fields.List(OneOf(State), load_default=list)
+    state = fields.List(OneOf(State), load_default=list, metadata=_means("One of these."))
     task = Word(200, load_default=None)
     queue = Word(100, load_default=None)
-    label = fields.List(LabelPair(), load_default=list)
+    label = fields.List(LabelPair(), load_default=list, metadata=_means("All of these."))
     created_after = Moment(load_default=None)
     limit = Digits(1, MAX_PAGE, load_default=50)
-    after = fields.String(load_default=None)
+    after = fields.String(
+        load_default=None, metadata=_means("The `next` of the page before, with the same filters.")
+    )
 
 
 class WaitQuery(Schema):
     """For how long to wait."""
 
-    wait = Digits(0, _MILLION, load_default=None)
+    wait = Digits(
+        0, _MILLION, load_default=None, metadata=_means("Seconds; no longer than the setting `max_wait`.")
+    )
 
 
 class FinishedQuery(WaitQuery):
     """Which jobs to look at, whether they are final."""
 
     label = LabelPair(required=True)
-    ids = Ids(MAX_PAGE, load_default=((1, _MAX_SEQ),))
+    ids = Ids(
+        MAX_PAGE, load_default=((1, _MAX_SEQ),), metadata=_means("Ids and ranges, such as `3,5-9,12-`.")
+    )
     limit = Digits(1, MAX_PAGE, load_default=MAX_PAGE)
 
 
 class PartialsQuery(WaitQuery):
     """Which partial results to list."""
 
-    after = Digits(0, _MAX_SEQ, load_default=0)
+    after = Digits(0, _MAX_SEQ, load_default=0, metadata=_means("The last `seq` that was seen."))
     limit = Digits(1, MAX_PAGE, load_default=100)
+    attempt = Digits(1, _MILLION, load_default=None, metadata=_means("Those of this attempt alone."))
+
+
+class SeriesQuery(Schema):
+    """Which time to show, in steps of how many seconds; null: as many as a chart shows."""
+
+    window = Digits(1, 90 * 86_400, load_default=3600)
+    step = Digits(1, 86_400, load_default=None)
 
 
 class EventsQuery(Schema):
     """Which events to stream."""
 
-    after = Digits(0, _MAX_SEQ, load_default=0)
+    after = Digits(0, _MAX_SEQ, load_default=0, metadata=_means("The last event that was seen."))
 
 
 class LogQuery(Schema):
     """Which part of a log to show."""
 
-    attempt = Digits(1, _MILLION, load_default=None)
-    tail = Digits(0, _MILLION, load_default=None)
-    follow = Flag(load_default=False)
+    attempt = Digits(1, _MILLION, load_default=None, metadata=_means("Its log; if left out, the last one's."))
+    tail = Digits(0, _MILLION, load_default=None, metadata=_means("So many of its last lines."))
+    follow = Flag(load_default=False, metadata=_means("Also what will be printed, until the job is final."))
 
 
 Loaded: TypeAlias = dict[str, Any]

@@ -5,11 +5,13 @@ import ipaddress
 import logging
 import os
 import resource
+import socket
 from collections.abc import Callable
 from typing import Any, Final
 
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger as GunicornLogger  # type: ignore[import-untyped]
+from gunicorn.systemd import SD_LISTEN_FDS_START  # type: ignore[import-untyped]
 from gunicorn.util import parse_address  # type: ignore[import-untyped]
 from sqlalchemy import Connection
 
@@ -20,6 +22,10 @@ from jobrunner.errors import SettingError, StoreError
 from jobrunner.settings import Settings
 from jobrunner.store import migrations, tokens
 from jobrunner.store.engine import Store
+
+_FILES: Final = 50  # that a process opens for itself
+_FILES_OF_A_THREAD: Final = 3  # for its connection to the store
+_IDLE: Final = 1000  # connections on which nothing comes, at most
 
 _log: Final = logging.getLogger(__name__)
 
@@ -38,33 +44,45 @@ def run(settings: Settings, bind: str | None = None) -> None:
         StoreError: `database_url` names no store that this version can use.
     """
     address = bind or f"{f'[{settings.host}]' if ':' in settings.host else settings.host}:{settings.port}"
-    needs_token = not _is_given_by_systemd() and needs_token_at(address, settings)
+    needs_token = needs_token_at(address, settings)
     if not needs_token:
         _say_if_open(address, settings)
     _Server(settings, address, needs_token=needs_token).run()
 
 
-def _is_given_by_systemd() -> bool:
-    return os.environ.get("LISTEN_PID") == str(os.getpid()) and int(os.environ.get("LISTEN_FDS", "0")) > 0
-
-
 def needs_token_at(address: str, settings: Settings) -> bool:
-    """Return whether `address` can be reached from other machines, so that every request needs a token.
+    """Return whether the API can be reached there from other machines, so that every request needs a token.
+
+    Args:
+        address: where it listens, unless systemd passes a socket.
+        settings: where the store is.
 
     Raises:
         SettingError: it can, and there is no token.
         StoreError: it can, and whether there is one cannot be known.
     """
-    parsed = parse_address(address)
-    if not isinstance(parsed, tuple) or _is_loopback(parsed[0]):
+    names = _passed_by_systemd() or [parse_address(address)]
+    elsewhere = [name[0] for name in names if isinstance(name, tuple) and not _is_loopback(name[0])]
+    if not elsewhere:
         return False
     if not _asked(settings, lambda connection: bool(tokens.in_force(connection))):
         allowed = (
-            "a loopback address such as 127.0.0.1, or a socket passed by systemd, while there are no tokens: "
+            "a loopback address such as 127.0.0.1 while there are no tokens: "
             "make one with `jobrunner token create NAME --scope admin`"
         )
-        raise SettingError("host", "the address to listen on", parsed[0], allowed)
+        raise SettingError("host", "the address to listen on", elsewhere[0], allowed)
     return True
+
+
+def _passed_by_systemd() -> list[Any]:
+    """Return the names of the sockets that systemd passes: (host, port, ...), or a path."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    names = []
+    for number in range(int(os.environ["LISTEN_FDS"])):
+        with socket.socket(fileno=os.dup(SD_LISTEN_FDS_START + number)) as listener:
+            names.append(listener.getsockname())
+    return names
 
 
 def _is_loopback(host: str) -> bool:
@@ -98,10 +116,21 @@ def _asked(settings: Settings, question: Callable[[Connection], bool]) -> bool:
 
 
 def most_connections(threads: int) -> int:
-    """Return how many connections a process may hold open: it needs files for the store, too."""
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    room = 1000 if files == resource.RLIM_INFINITY else files // 2 - threads
-    return threads + min(max(16, room), 1000)
+    """Return how many connections a process may hold open; from here on it may open as many files as that takes."""
+    store = _FILES + _FILES_OF_A_THREAD * threads
+    return threads + max(16, min(_files(store + threads + _IDLE) - store - threads, _IDLE))
+
+
+def _files(wanted: int) -> int:
+    """Return how many files this process may open, after an attempt to make it so many."""
+    unlimited = resource.RLIM_INFINITY
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    better = wanted if hard == unlimited else min(wanted, hard)
+    if soft != unlimited and soft < better:
+        with contextlib.suppress(OSError, ValueError):  # a filter of system calls may forbid it
+            resource.setrlimit(resource.RLIMIT_NOFILE, (better, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return wanted if soft == unlimited else soft
 
 
 class Logger(GunicornLogger):  # type: ignore[misc]  # gunicorn has no types
@@ -109,6 +138,9 @@ class Logger(GunicornLogger):  # type: ignore[misc]  # gunicorn has no types
 
     error_fmt = logs.line_format("api")
     datefmt = logs.TIME_FORMAT
+
+    def debug(self, *_args: object, **_kwargs: object) -> None:
+        """Say nothing: it would tell what came over a connection, tokens too."""
 
 
 class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
@@ -140,6 +172,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "worker_connections": most_connections(threads),
             "preload_app": True,  # else systemd hears READY=1 before the application is there
             "control_socket_disable": True,  # it is on by default, and fails in a hardened unit
+            "forwarder_headers": "",  # else a client on this machine, or behind a proxy on it, may set SCRIPT_NAME
             "timeout": 60,  # seconds without a sign of life from a worker process
             "graceful_timeout": 10,
             "keepalive": 15,

@@ -4,19 +4,18 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from functools import cached_property
 
-from sqlalchemy import Connection
-
 from jobrunner.lifecycle import State
 from jobrunner.store import catalogue, dispatchers, queues
 from jobrunner.store.dispatchers import Dispatcher
 from jobrunner.store.jobs import Job
+from jobrunner.store.quick import Source
 
 
 class Situation:
     """One moment's view, to be asked while its connection is open."""
 
-    def __init__(self, connection: Connection, *, now: datetime, lease_seconds: float) -> None:
-        self._connection = connection
+    def __init__(self, source: Source, *, now: datetime, lease_seconds: float) -> None:
+        self._source = source
         self._lease = timedelta(seconds=lease_seconds)
         self.now = now
 
@@ -25,15 +24,18 @@ class Situation:
         return self.now - dispatcher.heartbeat_at <= self._lease
 
     @cached_property
+    def _dispatchers(self) -> Collection[int]:
+        """Who lives, read only if a job of the answer waits."""
+        return [one.id for one in dispatchers.alive(self._source) if self.is_fresh(one)]
+
+    @cached_property
     def _served(self) -> Collection[str]:
-        """The tasks that somebody can run, read only if a job of the answer waits."""
-        if not any(map(self.is_fresh, dispatchers.alive(self._connection))):
-            return frozenset()
-        return frozenset(catalogue.names(self._connection))
+        """The tasks that somebody can run."""
+        return catalogue.served(self._source, self._dispatchers)
 
     @cached_property
     def _paused(self) -> Collection[str]:
-        return queues.paused(self._connection)
+        return queues.paused(self._source)
 
     def reason(self, job: Job) -> str | None:
         """Return why `job` stands where it stands; None if its state says it all."""
@@ -45,4 +47,6 @@ class Situation:
             return "backing off" if job.attempt else "scheduled"
         if job.queue in self._paused:
             return "queue paused"
-        return "waiting for a worker" if job.task in self._served else "no dispatcher"
+        if job.task in self._served:
+            return "waiting for a worker"
+        return "no dispatcher has its task" if self._dispatchers else "no dispatcher"

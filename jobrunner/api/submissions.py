@@ -9,7 +9,7 @@ from typing import Any, Final
 from jobrunner.api import schemas
 from jobrunner.api.pointers import MAX_ERRORS, Flaw, Path, invalid_fields
 from jobrunner.api.published import Shelf
-from jobrunner.api.refusals import ParamsTooLargeError
+from jobrunner.api.refusals import NoTasksError, ParamsTooLargeError
 from jobrunner.errors import UnknownTaskError
 from jobrunner.store.jobs import NewJob
 
@@ -36,11 +36,14 @@ def checked(
         now: what `delay_seconds` counts from.
 
     Raises:
+        NoTasksError: nothing but the lack of any task is wrong.
         UnknownTaskError: the only thing wrong is one name.
         InvalidFieldsError: this or that is wrong; it reports all that is.
         ParamsTooLargeError: the parameters of one job are too large.
     """
     loaded, flaws = schemas.load(_SCHEMA, items)
+    if not flaws and not shelf.names:
+        raise NoTasksError
     more = list(itertools.islice(_more_flaws(items, shelf, {flaw.path for flaw in flaws}), MAX_ERRORS))
     if single and not flaws and [flaw.path for flaw in more] == [(0, "task")]:
         raise _unknown(items[0]["task"], shelf)

@@ -23,7 +23,12 @@ _WAIT: Final = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(?=$|[,;]
 
 
 def seconds(asked: int | None) -> float:
-    """Return for how long the client would wait, at most `max_wait`; `asked` is what the query string says."""
+    """Return for how long the client would wait, at most `max_wait`; `asked` is what the query string says.
+
+    A HEAD does not wait: there is nothing to wait for in its answer.
+    """
+    if request.method == "HEAD":
+        return 0.0
     preferred = _WAIT.search(",".join(request.headers.getlist("Prefer")))
     if asked is None and preferred is not None:
         asked = g.preferred_wait = int(preferred[1])
@@ -42,8 +47,7 @@ def until(job_id: int, is_enough: Callable[[int, State], bool], wait_seconds: fl
     give_up_at = time.monotonic() + wait_seconds
     with api.watcher.place() as is_free:
         while is_free and not api.watcher.is_closed:
-            with api.store.read() as connection:
-                version, state = jobs.version(connection, job_id)
+            version, state = jobs.version(api.store, job_id)
             left = give_up_at - time.monotonic()
             if is_enough(version, state) or left <= 0 or client_is_gone():
                 return

@@ -1,5 +1,6 @@
 """Following jobs in a terminal: a bar for each at the bottom, partial results rolling above it."""
 
+from collections.abc import Iterator
 from typing import Final
 
 from rich.console import Console
@@ -7,9 +8,10 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.text import Text
 
 from jobrunner.cli import words
-from jobrunner.cli.display import Display
+from jobrunner.cli.display import Display, Story
 from jobrunner.client import JobData
 from jobrunner.client.following import News
+from jobrunner.lifecycle import State
 
 _LONGEST_RESULT: Final = 2000  #: characters; `jobrunner show --json` has the rest
 
@@ -62,15 +64,25 @@ class Bars(Display):
 class Bar(Bars):
     """One job: its bar, and all that it says."""
 
+    def __init__(self, console: Console | None = None) -> None:
+        super().__init__(console)
+        self._story = Story()
+
     def show(self, news: News) -> None:
         """Print partial results above the bar, and redraw it; at the end print the result."""
         width = self._progress.console.width - len("partial: ")
-        for partial in news.partials:
-            self._print(words.partial(partial, width))
+        for line in self._told(news, width):
+            self._print(line)
         super().show(news)
         if news.is_last:
             for line in words.outcome(news.job, _LONGEST_RESULT):
                 self._print(line)
+
+    def _told(self, news: News, width: int) -> Iterator[str]:
+        yield from self._story.past(news, width)
+        if news.job["state"] == State.RUNNING:
+            yield from self._story.announced(news.job["attempt"])
+        yield from self._story.present(news, width)
 
     def _done(self, job: JobData) -> str:
         return words.progress(job)

@@ -4,14 +4,16 @@ import json
 import math
 import time
 from abc import abstractmethod
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Final
 
 import click
 
 from jobrunner.cli import words
+from jobrunner.client import PartialData
 from jobrunner.client.following import News
-from jobrunner.lifecycle import FINAL
+from jobrunner.lifecycle import FINAL, State
 
 PROGRESS_SECONDS: Final = 1.0  #: between two lines that tell of nothing but progress
 
@@ -67,16 +69,53 @@ class ManyLines(Display):
         return said
 
 
+class Story:
+    """What the attempts of one job have yielded and why they ended; each but the first is announced."""
+
+    def __init__(self) -> None:
+        self._attempt = 1
+
+    def past(self, news: News, most: int | None = None) -> Iterator[str]:
+        """Tell of the attempts that are over; of a partial result only the first `most` characters."""
+        ended = {one["attempt"]: one for one in news.ended}
+        found = [one for one in news.partials if not self._is_present(one, news)]
+        for number in sorted({one["attempt"] for one in found} | ended.keys()):
+            yield from self.announced(number)
+            yield from (words.partial(one, most) for one in found if one["attempt"] == number)
+            if number in ended:
+                yield words.ended(ended[number])
+
+    def present(self, news: News, most: int | None = None) -> Iterator[str]:
+        """Tell what the attempt that runs has yielded."""
+        yield from (words.partial(one, most) for one in news.partials if self._is_present(one, news))
+
+    def announced(self, number: int) -> Iterator[str]:
+        """Say that an attempt begins, once, and not of the first."""
+        if number > self._attempt:
+            self._attempt = number
+            yield f"attempt {number}"
+
+    @staticmethod
+    def _is_present(one: PartialData, news: News) -> bool:
+        return news.job["state"] == State.RUNNING and one["attempt"] == news.job["attempt"]
+
+
 class PlainLines(ManyLines):
     """Of one job: changes of state, partial results, the result; progress if nothing else comes."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._story = Story()
+
     def show(self, news: News) -> None:
         """Print what changed."""
-        partials = [words.partial(one) for one in news.partials]
-        state = [self._new_state(news)]
-        progress = [] if partials else [f"progress: {said}" for said in [self._new_progress(news)] if said]
-        lines = (
-            [*partials, *state, *words.outcome(news.job)] if news.is_last else [*state, *partials, *progress]
+        lines = [*self._story.past(news), self._new_state(news)]
+        if news.job["state"] == State.RUNNING:
+            list(self._story.announced(news.job["attempt"]))  # the new state has said so
+        partials = [*self._story.present(news)]
+        progress = (
+            [] if news.partials else [f"progress: {said}" for said in [self._new_progress(news)] if said]
         )
-        for line in filter(None, lines):
+        outcome = words.outcome(news.job) if news.is_last else ()
+        for line in filter(None, [*lines, *partials, *progress, *outcome]):
             click.echo(line)

@@ -1,4 +1,4 @@
-"""Looking at jobs, and steering them: `show`, `list`, `log`, `cancel`, `retry`."""
+"""Looking at jobs, and steering them: `show`, `list`, `cancel`, `retry`, `delete`."""
 
 import json
 import sys
@@ -6,16 +6,14 @@ from typing import Final
 
 import click
 
-from jobrunner.cli import parameters, words
-from jobrunner.cli.options import json_option, url_option
+from jobrunner.cli import completers, parameters, words
+from jobrunner.cli.options import id_argument, json_option, url_option
 from jobrunner.cli.teaching import Command
 from jobrunner.cli.watching import STATUSES_HELP, watch
 from jobrunner.client import Client, JobData
-from jobrunner.lifecycle import State
+from jobrunner.lifecycle import FINAL, State
 
 _LONGEST_CELL: Final = 50  #: characters of a result in a list
-
-_id: Final = click.argument("job_id", metavar="ID", type=click.IntRange(min=1))
 
 
 def _print(job: JobData, *, as_json: bool) -> None:
@@ -23,7 +21,7 @@ def _print(job: JobData, *, as_json: bool) -> None:
 
 
 @click.command(cls=Command, epilog=STATUSES_HELP)
-@_id
+@id_argument()
 @click.option("--follow", is_flag=True, help="Watch it to its end, from its first partial result on.")
 @json_option
 @url_option
@@ -35,9 +33,9 @@ def show(*, job_id: int, follow: bool, as_json: bool, url: str) -> None:
     $ jobrunner show 42 --json | jq .result
     """
     with Client(url) as client:
+        job = client.job(job_id).data
         if follow:
             sys.exit(watch(client, job_id, as_json=as_json))
-        job = client.job(job_id).data
     _print(job, as_json=as_json)
     if not as_json:
         for line in words.description(job):
@@ -52,8 +50,10 @@ def show(*, job_id: int, follow: bool, as_json: bool, url: str) -> None:
     type=click.Choice([state.value for state in State]),
     help="Only these; repeatable.",
 )
-@click.option("--task", metavar="NAME", help="Only jobs of this task.")
-@click.option("--queue", metavar="NAME", help="Only jobs of this queue.")
+@click.option("--task", metavar="NAME", shell_complete=completers.task_names, help="Only jobs of this task.")
+@click.option(
+    "--queue", metavar="NAME", shell_complete=completers.queue_names, help="Only jobs of this queue."
+)
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Only jobs with it; repeatable.")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many.")
 @json_option
@@ -68,7 +68,7 @@ def list_(
     as_json: bool,
     url: str,
 ) -> None:
-    """List jobs, newest first.
+    """List jobs, newest first; times are UTC.
 
     $ jobrunner list
     $ jobrunner list --state queued --state running --task examples.primes
@@ -82,7 +82,7 @@ def list_(
         click.echo(json.dumps(jobs, indent=2))
         return
     rows = [_row(job) for job in jobs]
-    for line in words.table(("ID", "STATE", "TASK", "SUBMITTED", "RAN", "RESULT OR PROGRESS"), rows):
+    for line in words.table(("ID", "STATE", "TASK", "SUBMITTED (UTC)", "RAN", "RESULT OR PROGRESS"), rows):
         click.echo(line)
 
 
@@ -95,23 +95,7 @@ def _row(job: JobData) -> tuple[str, ...]:
 
 
 @click.command(cls=Command)
-@_id
-@click.option("--tail", type=click.IntRange(min=1), metavar="N", help="Only the last N lines.")
-@click.option(
-    "--attempt", type=click.IntRange(min=1), metavar="N", help="Of this attempt; default: of the last."
-)
-@url_option
-def log(*, job_id: int, tail: int | None, attempt: int | None, url: str) -> None:
-    """Print what a job printed.
-
-    $ jobrunner log 42 --tail 20
-    """
-    with Client(url) as client:
-        click.echo(client.job(job_id).log(tail=tail, attempt=attempt), nl=False)
-
-
-@click.command(cls=Command)
-@_id
+@id_argument(State.QUEUED, State.RUNNING)
 @click.option("--grace", type=click.FloatRange(min=0), metavar="SECONDS", help="From SIGTERM to SIGKILL.")
 @json_option
 @url_option
@@ -126,7 +110,7 @@ def cancel(*, job_id: int, grace: float | None, as_json: bool, url: str) -> None
 
 
 @click.command(cls=Command)
-@_id
+@id_argument(State.FAILED, State.CANCELLED)
 @json_option
 @url_option
 def retry(*, job_id: int, as_json: bool, url: str) -> None:
@@ -136,3 +120,18 @@ def retry(*, job_id: int, as_json: bool, url: str) -> None:
     """
     with Client(url) as client:
         _print(client.job(job_id).retry().data, as_json=as_json)
+
+
+@click.command(cls=Command)
+@id_argument(*FINAL)
+@url_option
+def delete(*, job_id: int, url: str) -> None:
+    """Delete a final job, with its result, its partial results, its log and its idempotency key.
+
+    Where tokens are in force, this takes one of the scope admin.
+
+    $ jobrunner delete 42
+    """
+    with Client(url) as client:
+        client.job(job_id).delete()
+    click.echo(f"job {job_id} is deleted")

@@ -7,7 +7,9 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from jobrunner.cli import completers
 from jobrunner.client.client import DEFAULT_URL
+from jobrunner.lifecycle import State
 from jobrunner.settings import Settings, documented, load
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -19,9 +21,23 @@ url_option: Final = click.option(
     default=DEFAULT_URL,
     show_default=True,
     metavar="URL",
-    help="Address of the API; or set JOBRUNNER_URL.",
+    help="Address of the API; or set JOBRUNNER_URL.  Its token is taken from JOBRUNNER_TOKEN, and from no flag, for "
+    "everybody may read a command line.",
 )
 json_option: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+
+
+def id_argument(*states: State, several: bool = False) -> Callable[[Command], Command]:
+    """Give a command a job's id, or several; shells propose the newest jobs in these states."""
+    name, metavar, nargs = ("job_ids", "ID...", -1) if several else ("job_id", "ID", 1)
+    return click.argument(
+        name,
+        metavar=metavar,
+        nargs=nargs,
+        required=True,
+        type=click.IntRange(min=1),
+        shell_complete=completers.job_ids(*states),
+    )
 
 
 def settings_options(*only: str) -> Callable[[Command], Command]:

@@ -48,6 +48,13 @@ def as_value(text: str) -> Any:
         return text
 
 
+def as_text(value: Any) -> str:
+    """Return what stands behind the `=` for a value: what `parsed` makes that value of."""
+    if isinstance(value, str) and isinstance(as_value(value), str) and not value.startswith("@"):
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
 def _refuse(name: str) -> NoReturn:
     raise ValueError(name)  # NaN and Infinity are Python's own: no JSON
 

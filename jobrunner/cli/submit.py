@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from jobrunner import sizes
-from jobrunner.cli import parameters, words
+from jobrunner.cli import completers, parameters, words
 from jobrunner.cli.options import json_option, url_option
 from jobrunner.cli.teaching import Command
 from jobrunner.cli.watching import STATUSES_HELP, url_flag, watch
@@ -25,8 +25,8 @@ class _Size(click.ParamType[int]):
 
 
 @click.command(cls=Command, epilog=STATUSES_HELP)
-@click.argument("task")
-@click.argument("arguments", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("task", shell_complete=completers.task_names)
+@click.argument("arguments", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=completers.task_arguments)
 @click.option("--follow", is_flag=True, help="Watch it: progress, partial results, the result.")
 @click.option("--priority", type=int, metavar="N", help="Higher runs first.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="Stop an attempt that runs for longer.")
@@ -41,9 +41,16 @@ class _Size(click.ParamType[int]):
     "--delay", "delay_seconds", type=float, metavar="SECONDS", help="Start no sooner than that from now."
 )
 @click.option("--run-at", metavar="TIME", help="Start no sooner: 2030-01-31T06:00:00Z.")
-@click.option("--queue", metavar="NAME", help="Put it into this queue.")
+@click.option(
+    "--queue", metavar="NAME", shell_complete=completers.queue_names, help="Put it into this queue."
+)
 @click.option(
     "--label", "labels", multiple=True, metavar="KEY=VALUE", help="Find it again by this; repeatable."
+)
+@click.option(
+    "--idempotency-key",
+    metavar="KEY",
+    help="Submit it once, however often this is called with the same KEY; that gives back the same job.",
 )
 @json_option
 @url_option
@@ -66,6 +73,7 @@ def submit(
 
     $ jobrunner submit examples.primes n=1000000 --follow
     $ jobrunner submit examples.mandelbrot palette=ice zoom=40 --priority 5 --label who=me
+    $ jobrunner submit mytasks.score --idempotency-key score-2030-01-31
     $ jobrunner submit mytasks.score data=@rows.json --timeout 600 --retries 2 --memory-limit 2G
     $ id=$(jobrunner submit examples.pi --json | jq .id)
     """

@@ -3,18 +3,17 @@
 import json
 import shlex
 from collections.abc import Iterator
-from typing import Any
 
 import click
 
-from jobrunner.cli import words
+from jobrunner.cli import completers, parameters, schemas, words
 from jobrunner.cli.options import json_option, url_option
 from jobrunner.cli.teaching import Command
 from jobrunner.client import Client, Task
 
 
 @click.command(cls=Command)
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completers.task_names)
 @json_option
 @url_option
 def tasks(name: str | None, as_json: bool, url: str) -> None:
@@ -54,10 +53,9 @@ def _described(task: Task) -> Iterator[str]:
     yield ""
     yield from (f"  {line}".rstrip() for line in task["doc"].splitlines())
     yield ""
-    properties = task["params"].get("properties", {})
-    required = task["params"].get("required", [])
     rows = [
-        (f"  {key}", _kind(schema), _default(key, schema, required)) for key, schema in properties.items()
+        (f"  {'  ' * field.depth}{field.name}", field.kind, field.default)
+        for field in schemas.fields(task["params"])
     ]
     if rows:
         yield from words.table(("  PARAMETER", "TYPE", "DEFAULT"), rows)
@@ -70,29 +68,10 @@ def _described(task: Task) -> Iterator[str]:
 
 
 def example(task: Task) -> str:
-    """Return a command that submits the task; what it must be given and has no default stands as `...`."""
-    required = task["params"].get("required", [])
-    arguments = "".join(f" {shlex.quote(key)}=..." for key in required)
-    return f"jobrunner submit {shlex.quote(task['name'])}{arguments} --follow"
-
-
-def _kind(schema: dict[str, Any]) -> str:
-    """Say what a schema allows, in few words where there are few; else the schema itself."""
-    if "enum" in schema:
-        return " | ".join(words.value(one) for one in schema["enum"])
-    if "anyOf" in schema:
-        return " | ".join(map(_kind, schema["anyOf"]))
-    if "$ref" in schema:
-        return str(schema["$ref"]).rpartition("/")[2]
-    kind = str(schema.get("type", "anything"))
-    limits = [f"{sign} {words.number(schema[key])}" for key, sign in _LIMITS.items() if key in schema]
-    return " ".join([kind, *limits])
-
-
-_LIMITS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
-
-
-def _default(key: str, schema: dict[str, Any], required: list[str]) -> str:
-    if key in required:
-        return "(must be given)"
-    return words.value(schema["default"], 40) if "default" in schema else "(its own)"
+    """Return a command that submits the task, with a value for each parameter that must be given."""
+    properties, definitions = task["params"].get("properties", {}), task["params"].get("$defs", {})
+    samples = {
+        key: schemas.sample(properties[key], definitions) for key in task["params"].get("required", ())
+    }
+    arguments = [f"{key}={parameters.as_text(value)}" for key, value in samples.items()]
+    return shlex.join(["jobrunner", "submit", task["name"], *arguments, "--follow"])

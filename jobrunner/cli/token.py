@@ -28,7 +28,7 @@ def token() -> None:
 
       read    see jobs, results and statistics
       submit  submit, cancel and retry jobs
-      admin   delete jobs
+      admin   delete jobs, pause queues
 
     $ jobrunner token create ci --scope submit
     $ jobrunner token list

@@ -3,10 +3,13 @@
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
-from jobrunner.client import JobData, PartialData
+from jobrunner.answers import Failure
+from jobrunner.client import AttemptData, JobData, PartialData
 from jobrunner.lifecycle import FINAL
+
+_LONGEST_FAILURE: Final = 200  #: characters, where a failure has one line
 
 
 def value(given: Any, most: int | None = None) -> str:
@@ -71,6 +74,18 @@ def outcome(job: JobData, most: int | None = None) -> Iterator[str]:
             yield from str(error.get(name) or "").splitlines()
 
 
+def failure(error: Failure) -> str:
+    """Say on one line what went wrong: `exception: ValueError: no`."""
+    said = (error["kind"], error.get("type"), error["message"])
+    return short(": ".join(word for word in said if word), _LONGEST_FAILURE)
+
+
+def ended(one: AttemptData) -> str:
+    """Say why an attempt is over."""
+    why = str(one["outcome"]) if one["error"] is None else failure(one["error"])
+    return f"attempt {one['attempt']} ended: {why}"
+
+
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     """Align the rows below their heads, two spaces apart."""
     cells = [heads, *rows]
@@ -88,6 +103,18 @@ def short(text: str, most: int) -> str:
 def moment(text: str) -> str:
     """Return an RFC 3339 time to the second, in UTC."""
     return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def lasted(start: str, end: str | None) -> str:
+    """Say how long it took from one RFC 3339 time to another; an empty text if it is not over."""
+    if end is None:
+        return ""
+    return f"{(datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds():.3g} s"
+
+
+def ending(job: JobData) -> str:
+    """Say on one line what became of a job that is final."""
+    return state(job) if job["error"] is None else f"{state(job)}: {failure(job['error'])}"
 
 
 def description(job: JobData) -> Iterator[str]:

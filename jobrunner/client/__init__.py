@@ -6,6 +6,7 @@ client = Client("http://127.0.0.1:8000")
 print(client.submit("examples.primes", n=1_000_000).result())
 """
 
+from jobrunner.answers import Attempt as AttemptData
 from jobrunner.answers import Job as JobData
 from jobrunner.answers import Partial as PartialData
 from jobrunner.answers import Queue, Stats, SubmitOptions, Task
@@ -24,6 +25,7 @@ from jobrunner.client.job import Job, Partial
 
 __all__ = [
     "DEFAULT_URL",
+    "AttemptData",
     "BadAnswerError",
     "Client",
     "ClientError",

@@ -47,9 +47,9 @@ class Calls:
         """Ask for lines; they come as they are made."""
         return self.transport.lines(Request(HTTPMethod.GET, path, query, accept=accept))
 
-    def submit(self, path: str, body: Any, shape: type[_Shape]) -> _Shape:
-        """Ask for jobs, with a key of their own: however often it is sent, they are made once."""
-        request = Request(HTTPMethod.POST, path, body=body, key=str(uuid.uuid4()))
+    def submit(self, path: str, body: Any, shape: type[_Shape], key: str | None = None) -> _Shape:
+        """Ask for jobs, with this key or one of their own: however often it is sent, they are made once."""
+        request = Request(HTTPMethod.POST, path, body=body, key=key or str(uuid.uuid4()))
         return checked(self.transport.call(request).json(), shape)
 
     def change(
@@ -64,6 +64,10 @@ class Calls:
         """Change what there is; say with `is_repeatable` that doing it twice is the same as doing it once."""
         request = Request(method, path, body=body, is_repeatable=is_repeatable)
         return checked(self.transport.call(request).json(), shape)
+
+    def delete(self, path: str) -> None:
+        """Ask for the end of what is there."""
+        self.transport.call(Request(HTTPMethod.DELETE, path))
 
 
 def given(**named: Any) -> list[tuple[str, Any]]:

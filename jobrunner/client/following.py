@@ -1,14 +1,15 @@
 """Following a job by looking again and again: often while something happens, less while nothing does."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
+from jobrunner.answers import Attempt as AttemptData
 from jobrunner.answers import Job as JobData
 from jobrunner.answers import Partial as PartialData
 from jobrunner.client.client import Client
 from jobrunner.client.errors import UnreachableError
-from jobrunner.lifecycle import FINAL
+from jobrunner.lifecycle import FINAL, State
 
 FIRST_REST_SECONDS: Final = 0.05
 LONGEST_REST_SECONDS: Final = 0.5
@@ -22,11 +23,13 @@ class News(NamedTuple):
 
     Attributes:
         is_last: nothing more will come, unless somebody asks for a retry.
+        ended: attempts that were over and that no look before has found, but for the one that made the job final.
     """
 
     job: JobData
     partials: list[PartialData]
     is_last: bool
+    ended: Sequence[AttemptData] = ()
 
 
 class Follower:
@@ -37,6 +40,7 @@ class Follower:
         self._seen: tuple[int, str | None] | None = None
         self._seen_partials = 0
         self._after = 0
+        self._told_attempts = 0
 
     def look(self) -> News | None:
         """Return what is new, at most 1000 partial results at a time; None if nothing is."""
@@ -46,11 +50,21 @@ class Follower:
         if seen == self._seen and not behind:
             return None
         partials = self._job.partials_so_far(self._after, _PAGE)["items"] if behind else []
+        ended = self._newly_ended(job)
+        # From here on nothing is asked: what a look that failed has found is found again.
         if partials:
             self._after = partials[-1]["seq"]
             self._seen_partials += len(partials)
+        self._told_attempts += len(ended)
         self._seen = seen
-        return News(job, partials, job["state"] in FINAL and self._seen_partials >= job["partials"])
+        is_last = job["state"] in FINAL and self._seen_partials >= job["partials"]
+        return News(job, partials, is_last, ended)
+
+    def _newly_ended(self, job: JobData) -> list[AttemptData]:
+        over = job["attempt"] - (job["state"] != State.QUEUED)
+        if over <= self._told_attempts:
+            return []
+        return [one for one in self._job.attempts() if self._told_attempts < one["attempt"] <= over]
 
 
 def follow(

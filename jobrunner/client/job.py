@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple, Self, overload
 
-from jobrunner.answers import Event, Failure, Progress
+from jobrunner.answers import Attempt as AttemptData
+from jobrunner.answers import AttemptList, Event, Failure, Progress
 from jobrunner.answers import Job as JobData
 from jobrunner.answers import Partials as PartialsData
 from jobrunner.client import streams
@@ -225,6 +226,10 @@ class Job:
             return (one["text"] for one in self.events() if one["event"] == "log")
         return self._calls.text(self._path("log"), given(tail=tail, attempt=attempt))
 
+    def attempts(self) -> list[AttemptData]:
+        """Return every run of the job, first to last."""
+        return self._calls.get(self._path("attempts"), AttemptList)["items"]
+
     # -- changing --------------------------------------------------------------------------------------
 
     def cancel(self, *, grace_seconds: float | None = None) -> Self:
@@ -246,6 +251,14 @@ class Job:
             ProblemError: it is in another state (status 409).
         """
         return self._take(self._calls.change(self._path("retry"), {}, JobData))
+
+    def delete(self) -> None:
+        """Remove the job with its history, log and idempotency key, if it is final.
+
+        Raises:
+            ProblemError: it is not final (status 409).
+        """
+        self._calls.delete(self._path())
 
     def _take(self, data: JobData) -> Self:
         self._data, self._is_whole = data, True

@@ -172,5 +172,5 @@ def _checked(token: str) -> str:
     """Return a token that can stand in a header; the message of the error does not tell it."""
     if not token or not token.isascii() or not token.isprintable() or " " in token:
         allowed = "a token as `jobrunner token create` has shown it"
-        raise SettingError("token", "--token or JOBRUNNER_TOKEN", "...", allowed)
+        raise SettingError("token", "JOBRUNNER_TOKEN, or the caller", "...", allowed)
     return token

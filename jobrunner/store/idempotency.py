@@ -5,9 +5,11 @@ A key belongs to the token that it came with (0: to nobody): for others the same
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 
+from jobrunner.store.quick import Quick, Source
 from jobrunner.store.tables import idempotency_key
 
 
@@ -19,12 +21,17 @@ class Kept:
     ids: range
 
 
-def find(connection: Connection, owner: int, key: str) -> Kept | None:
+def find(source: Source, owner: int, key: str) -> Kept | None:
     """Return what was submitted under this key of `owner`; None if nothing was, or if its first job is removed."""
-    table = idempotency_key.c
-    query = select(table.digest, table.job_id, table.jobs).where(table.owner == owner, table.key == key)
-    row = connection.execute(query).first()
-    return None if row is None else Kept(row.digest, range(row.job_id, row.job_id + row.jobs))
+    row = _FOUND.first(source, owner=owner, key=key)
+    return None if row is None else Kept(row[0], range(row[1], row[1] + row[2]))
+
+
+_FOUND: Final = Quick(
+    select(idempotency_key.c.digest, idempotency_key.c.job_id, idempotency_key.c.jobs).where(
+        idempotency_key.c.owner == bindparam("owner"), idempotency_key.c.key == bindparam("key")
+    )
+)
 
 
 def keep(connection: Connection, owner: int, key: str, digest: str, ids: Sequence[int]) -> None:

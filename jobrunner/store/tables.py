@@ -255,7 +255,8 @@ throughput = Table(
     sqlite_with_rowid=False,
 )
 
-tally = Table(  # kept by triggers (see the migrations): a count of a million rows must not cost a scan
+# Kept by `jobs.submit`, then by triggers (see the migrations): a count of a million rows must not cost a scan.
+tally = Table(
     "tally",
     metadata,
     Column("queue", String(100), nullable=False),

@@ -34,7 +34,6 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.execute("INSERT INTO tally SELECT queue, state, count(*) FROM job GROUP BY queue, state")
-    op.execute(f"CREATE TRIGGER tally_insert AFTER INSERT ON job BEGIN {_ONE_MORE}; END")
     op.execute(
         f"""CREATE TRIGGER tally_update AFTER UPDATE OF state ON job WHEN OLD.state <> NEW.state
               BEGIN {_ONE_LESS}; {_ONE_MORE}; END"""

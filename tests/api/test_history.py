@@ -139,6 +139,41 @@ def test_the_partial_results_of_every_attempt_are_kept(world: World) -> None:
     assert [(one["attempt"], one["value"]) for one in told["items"]] == [(1, "first"), (2, "second")]
 
 
+def test_the_partial_results_of_one_attempt_can_be_asked_for(world: World) -> None:
+    job_id = world.running()
+    world.say(job_id, partial("first"))
+    world.end(job_id, Ending.LOST)
+    told = page(world, job_id, "?attempt=1")
+    assert [one["value"] for one in told["items"]] == ["first"]
+    assert told["complete"]  # it may not say more, whatever becomes of the job
+    world.claim()
+    world.say(job_id, partial("second"), attempt=2)
+    assert [one["value"] for one in page(world, job_id, "?attempt=1")["items"]] == ["first"]
+    told = page(world, job_id, "?attempt=2&limit=1")
+    assert ([one["value"] for one in told["items"]], told["complete"]) == (["second"], False)
+    assert page(world, job_id, f"?attempt=2&after={told['next_after']}")["items"] == []
+    answer = world.client.get(f"/jobs/{job_id}/partials?attempt=3")
+    problem(answer, 404, "attempt-not-found")
+
+
+def test_the_lines_of_one_attempt_end_with_it(world: World) -> None:
+    job_id = world.running()
+    world.say(job_id, partial("first"))
+    world.end(job_id, Ending.LOST)
+    world.claim()
+    world.say(job_id, partial("second"), attempt=2)
+    lines = {"headers": {"Accept": "application/x-ndjson"}}
+    said = world.client.get(f"/jobs/{job_id}/partials?attempt=1", **lines).text.splitlines()
+    assert [json.loads(line)["value"] for line in said] == ["first"]
+    assert world.client.get(f"/jobs/{job_id}/log?attempt=1&follow=1").status_code == 200
+
+
+def test_a_wait_for_an_attempt_ends_with_it(world: World) -> None:
+    job_id = world.running()
+    world.end(job_id, Ending.LOST)
+    assert page(world, job_id, "?attempt=1&wait=60") == {"items": [], "next_after": 0, "complete": True}
+
+
 @pytest.mark.parametrize(
     ("query", "parameter"),
     [
@@ -149,7 +184,8 @@ def test_the_partial_results_of_every_attempt_are_kept(world: World) -> None:
         ("after=1&after=2", "after"),
         ("limit=0", "limit"),
         ("limit=1001", "limit"),
-        ("wait=5", "wait"),
+        ("wait=x", "wait"),
+        ("attempt=0", "attempt"),
     ],
 )
 def test_a_bad_query_for_partial_results_is_400(world: World, query: str, parameter: str) -> None:

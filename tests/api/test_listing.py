@@ -1,6 +1,6 @@
 import re
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 import pytest
 
@@ -61,9 +61,21 @@ def test_the_link_to_the_next_page_keeps_the_filters(world: World) -> None:
     answer = world.client.get("/jobs?limit=1&label=who:a%20b%26c&state=queued&state=running")
     link = re.fullmatch(r'<(.+)>; rel="next"', answer.headers["Link"])
     assert link
+    assert dict(parse_qsl(link[1].partition("?")[2]))["label"] == "who:a b&c"
     following = world.client.get(link[1])
     assert len(following.get_json()["items"]) == 1
     assert following.headers["Link"].count("after=") == 1
+    assert "label=who" in following.headers["Link"]
+
+
+@pytest.mark.parametrize("label", ['a>; rel="prev", <x', "é", "a,b;c", "100%"])
+def test_no_label_breaks_out_of_the_link(world: World, label: str) -> None:
+    for _ in range(2):
+        world.submit(labels={"who": label})
+    answer = world.client.get("/jobs", query_string={"limit": 1, "label": f"who:{label}"})
+    link = re.fullmatch(r'<(/jobs\?[A-Za-z0-9%&=+._-]+)>; rel="next"', answer.headers["Link"])
+    assert link
+    assert len(world.client.get(link[1]).get_json()["items"]) == 1
 
 
 def test_the_filters_narrow_the_list(world: World) -> None:

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from tests.api.world import World, description, pointers, problem
+from tests.api.world import OFFERED, World, description, pointers, problem
+
+JOB = {"task": "demo.nothing"}
 
 
 @pytest.mark.parametrize(
@@ -106,10 +108,22 @@ def test_a_task_that_is_published_anew_is_held_against_its_new_schema(world: Wor
     world.submit("demo.nothing", params={"n": "one"})
 
 
-def test_without_a_dispatcher_no_task_is_known(world: World) -> None:
+@pytest.mark.parametrize(("path", "body"), [("/jobs", JOB), ("/jobs/batch", [JOB, JOB])])
+def test_before_any_task_is_published_a_job_is_to_be_sent_later(world: World, path: str, body: Any) -> None:
     world.publish([])
-    told = problem(world.client.post("/jobs", json={"task": "demo.nothing"}), 422, "unknown-task")
-    assert "is a dispatcher running?" in told["detail"]
+    answer = world.client.post(path, json=body)
+    told = problem(answer, 503, "no-tasks")
+    assert "is one running" in told["detail"]
+    assert answer.headers["Retry-After"] == "2"
+    assert world.count() == 0
+    world.publish(OFFERED)
+    assert world.client.post(path, json=body).status_code == 202
+
+
+def test_before_any_task_is_published_what_is_wrong_for_ever_is_told(world: World) -> None:
+    world.publish([])
+    told = problem(world.client.post("/jobs", json={**JOB, "retries": -1}), 422, "invalid-fields")
+    assert "#/retries" in pointers(told)
 
 
 def test_of_very_many_values_the_first_flaws_are_told(world: World) -> None:

@@ -36,83 +36,12 @@ def test_every_503_says_when_to_try_again() -> None:
     assert unavailable == problems.RETRY_AFTER_SECONDS.keys()
 
 
-def test_every_type_leads_to_an_explanation(world: World) -> None:
-    listed = world.client.get("/problems").get_json()["items"]
-    assert len(listed) == len(problems.STATUS)
-    for one in listed:
-        answer = world.client.get(one["type"])
-        assert (answer.status_code, answer.content_type) == (200, "text/plain; charset=utf-8")
-        assert answer.text.startswith(one["title"])
-        assert str(one["status"]) in answer.text
-
-
-def test_a_problem_that_does_not_exist_has_no_explanation(world: World) -> None:
-    problem(world.client.get("/problems/boredom"), 404, "path-not-found")
-
-
 @pytest.mark.parametrize(
     "path",
     ["/nothing", "/jobs/1/nothing", "/jobs//1", "/jobs/1/log/x", "/%00", "/é%0A", "/static/x"],
 )
 def test_a_path_that_leads_nowhere_is_404(world: World, path: str) -> None:
     problem(world.client.get(path), 404, "path-not-found")
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "allowed"),
-    [
-        ("PUT", "/jobs", {"GET", "HEAD", "OPTIONS", "POST"}),
-        ("PATCH", "/jobs/1", {"DELETE", "GET", "HEAD", "OPTIONS"}),
-        ("GET", "/jobs/1/cancel", {"OPTIONS", "POST"}),
-        ("POST", "/stats", {"GET", "HEAD", "OPTIONS"}),
-        ("DELETE", "/", {"GET", "HEAD", "OPTIONS"}),
-        ("BREW", "/livez", {"GET", "HEAD", "OPTIONS"}),
-    ],
-)
-def test_a_method_that_a_path_does_not_take_is_405_and_the_others_are_named(
-    world: World, method: str, path: str, allowed: set[str]
-) -> None:
-    answer = world.client.open(path, method=method)
-    problem(answer, 405, "method-not-allowed")
-    assert set(answer.headers["Allow"].split(", ")) == allowed
-
-
-def test_every_path_answers_with_and_without_a_slash_at_its_end(world: World) -> None:
-    job_id = world.succeeded(1)
-    for path in (
-        "/jobs",
-        f"/jobs/{job_id}",
-        f"/jobs/{job_id}/result",
-        "/tasks",
-        "/tasks/demo.paint",
-        "/livez",
-    ):
-        assert world.client.get(path).status_code == 200
-        assert world.client.get(f"{path}/").status_code == 200
-    assert world.client.post("/jobs/", json={"task": "demo.nothing"}).status_code == 202
-    assert world.client.post("/jobs/batch/", json=[{"task": "demo.nothing"}]).status_code == 202
-
-
-def test_head_is_get_without_the_body(world: World) -> None:
-    job_id = world.submit()
-    for path in ("/jobs", f"/jobs/{job_id}", "/tasks", "/stats", "/livez", "/readyz", "/"):
-        head, get = world.client.head(path), world.client.get(path)
-        assert (head.status_code, head.data) == (200, b"")
-        assert head.content_type == get.content_type
-    assert world.client.head(f"/jobs/{job_id}").headers["ETag"] == '"1"'
-    assert world.client.head("/jobs/7").status_code == 404
-
-
-def test_the_index_lists_every_endpoint_and_each_answers(world: World) -> None:
-    told = world.client.get("/").get_json()
-    assert told["name"] == "jobrunner"
-    endpoints = {(one["method"], one["path"]): one["does"] for one in told["endpoints"]}
-    assert ("POST", "/jobs") in endpoints
-    assert ("GET", "/jobs/{job_id}/partials") in endpoints
-    assert all(endpoints.values())
-    for method, path in endpoints:
-        answer = world.client.open(path.format(job_id=1, name="demo.paint"), method=method)
-        assert answer.status_code != 405
 
 
 def test_answers_are_not_to_be_cached_without_asking(world: World) -> None:

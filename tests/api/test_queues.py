@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import pytest
 
-from jobrunner.api import submit
+from jobrunner.api import intake
 from jobrunner.wakeup import Bell
 from tests.api.world import World, made_in, pointers, problem
 
@@ -78,10 +78,19 @@ def test_a_change_that_is_none_is_refused(world: World, body: Any) -> None:
 
 
 def test_queues_are_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(submit, "MAX_QUEUES", 2)
+    monkeypatch.setattr(intake, "MAX_QUEUES", 2)
     world = made_in(tmp_path)
     world.submit(queue="a")
     world.submit(queue="b")
     problem(world.client.post("/jobs", json={"task": "demo.nothing", "queue": "c"}), 422, "too-many-queues")
     world.submit(queue="b")
     world.close()
+
+
+def test_a_slash_at_the_end_of_its_path_is_none_of_its_name_unless_it_has_one(world: World) -> None:
+    world.submit(queue="a/b")
+    assert world.client.get("/queues/a/b/").get_json()["name"] == "a/b"
+    assert world.client.patch("/queues/a/b/", json={"paused": True}).get_json()["name"] == "a/b"
+    world.submit(queue="a/b/")
+    told = world.client.get("/queues/a/b/").get_json()
+    assert (told["name"], told["paused"]) == ("a/b/", False)

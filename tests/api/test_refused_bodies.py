@@ -111,7 +111,7 @@ def test_a_job_must_be_an_object(world: World, body: bytes) -> None:
 BAD: dict[str, list[Any]] = {
     "task": [1, None, "", "x" * 201, ["demo.nothing"], "demo\tnothing", "a\x85b"],
     "params": [None, [], "x", 1],
-    "priority": [None, True, "1", 1.0, 1_000_001, -1_000_001, 2**64, 10**400],
+    "priority": [None, True, "1", 1.5, 1_000_001, -1_000_001, 2**64, 10**400],
     "queue": [None, "", "x" * 101, 5, "a\nb"],
     "timeout": [0, -1, "5", True, 1e10, 10**400],
     "retries": [-1, 1.5, None, False, 2**31],
@@ -121,6 +121,7 @@ BAD: dict[str, list[Any]] = {
     "run_at": [
         "2030-01-01T00:00:00",
         "2030-01-01",
+        "2030-01-01 00:00:00Z",
         "tomorrow",
         "2030-W01-1T00:00:00Z",
         "20300101T000000Z",

@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -214,6 +216,18 @@ def test_the_same_holds_for_an_address_that_is_given_otherwise(tmp_path: Path, b
 )
 def test_an_address_on_this_machine_alone_is_allowed_without_a_token(tmp_path: Path, bind: str) -> None:
     assert not needs_token_at(bind, Settings(data=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "connections"), [(300, 20_000, 272 + 1000), (300, 1200, 272 + 62), (300, 300, 272 + 16)]
+)
+def test_it_may_hold_as_many_connections_as_it_has_files_for(soft: int, hard: int, connections: int) -> None:
+    program = "from jobrunner.api.server import most_connections as most; print(most(272))"
+    shell = f'ulimit -Sn {soft}; ulimit -Hn {hard}; exec "$0" -c "{program}"'
+    printed = subprocess.run(
+        ["bash", "-c", shell, sys.executable], capture_output=True, text=True, check=True
+    )
+    assert int(printed.stdout) == connections
 
 
 def test_making_the_application_opens_no_connection(tmp_path: Path) -> None:

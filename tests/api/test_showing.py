@@ -7,7 +7,7 @@ from jobrunner.clock import utc_now
 from jobrunner.lifecycle import Ending
 from jobrunner.reports import EventKind
 from jobrunner.store import jobs
-from tests.api.world import World, problem
+from tests.api.world import OFFERED, World, problem
 
 FIELDS = {
     *("id", "task", "params", "state", "reason", "progress", "partials", "result", "error", "attempt"),
@@ -23,9 +23,9 @@ def test_a_job_has_the_fields_that_were_promised(world: World) -> None:
 
 def test_every_link_of_a_job_leads_somewhere(world: World) -> None:
     links = world.show(world.submit())["links"]
-    assert links.keys() == {"self", "partials", "log", "cancel"}
+    assert links.keys() == {"self", "partials", "log", "events", "cancel"}
     cancel = links.pop("cancel")
-    assert all(world.client.get(link).status_code == 200 for link in links.values())
+    assert all(world.client.head(link).status_code == 200 for link in links.values())
     assert world.client.post(cancel).status_code == 200
 
 
@@ -100,10 +100,18 @@ def test_a_job_whose_dispatcher_fell_silent_says_that_there_is_none(world: World
     assert world.show(job_id)["reason"] == "no dispatcher"
 
 
-def test_a_job_whose_task_nobody_serves_any_more_says_that_there_is_no_dispatcher(world: World) -> None:
+def test_a_job_whose_task_nobody_serves_any_more_says_so(world: World) -> None:
     job_id = world.submit()
     world.publish([])
-    assert world.show(job_id)["reason"] == "no dispatcher"
+    assert world.show(job_id)["reason"] == "no dispatcher has its task"
+
+
+def test_a_job_whose_only_dispatcher_fell_silent_says_so_beside_others(world: World) -> None:
+    job_id, others = world.submit("demo.nothing"), world.submit("demo.train", params={"dataset": "d"})
+    world.start_dispatcher([one for one in OFFERED if one["name"] == "demo.train"])
+    world.dispatcher_falls_silent()
+    assert world.show(job_id)["reason"] == "no dispatcher has its task"
+    assert world.show(others)["reason"] == "waiting for a worker"
 
 
 def test_times_are_rfc_3339_in_utc(world: World) -> None:
@@ -161,6 +169,7 @@ ABOUT_A_JOB = [
     ("GET", "/partials"),
     ("GET", "/log"),
     ("GET", "/attempts"),
+    ("GET", "/events"),
     ("POST", "/cancel"),
     ("POST", "/retry"),
     ("DELETE", ""),

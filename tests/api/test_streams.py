@@ -4,7 +4,6 @@ import contextlib
 import http.client
 import json
 import re
-import signal
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -273,24 +272,13 @@ def test_a_place_is_free_again_once_the_client_is_gone(world: World, opened: Ope
     with served(world.settings.data, max_waiting=1) as server:
         stream = opened(server, f"/jobs/{job_id}/events")
         assert stream.event()[0] == "1"
-        assert opened(server, f"/jobs/{job_id}/events").answer.status == 503
+        refused = opened(server, f"/jobs/{job_id}/events").answer
+        assert (refused.status, refused.headers["Retry-After"]) == (503, "2")
+        status, shown = server.ask("GET", f"/jobs/{job_id}?wait=60")
+        assert (status, shown["state"]) == (200, "running"), "at once: it is answered with what there is"
         stream.close()
         world.say(job_id, partial(1))  # news, at which the stream finds nobody there
         eventually(lambda: opened(server, f"/jobs/{job_id}/events").answer.status == 200)
-
-
-def test_open_streams_and_waits_do_not_hold_up_a_stop(world: World, opened: Open) -> None:
-    job_id = world.running()
-    with served(world.settings.data) as server, ThreadPoolExecutor(1) as other:
-        stream = opened(server, f"/jobs/{job_id}/events")
-        assert stream.event()[0] == "1"
-        wait = other.submit(server.ask, "GET", f"/jobs/{job_id}?wait=60")
-        stopped = other.submit(lambda: None)
-        server.process.send_signal(signal.SIGTERM)
-        assert wait.result(8)[1]["state"] == "running", "answered, not cut off"
-        assert server.process.wait(8) == 0, "in less than the graceful timeout of 10 s"
-        stopped.result(8)
-        stream.rest()
 
 
 def test_a_head_request_to_a_stream_does_not_wait(world: World, server: Server) -> None:

@@ -79,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
             self.server.hung_up.set()
 
-    do_GET = do_POST = do_PATCH = _answer  # noqa: N815 - names that http.server asks for
+    do_GET = do_POST = do_PATCH = do_DELETE = _answer  # noqa: N815 - names that http.server asks for
 
     def log_message(self, *_: object) -> None:
         """Keep silent."""

@@ -179,7 +179,7 @@ def test_the_tasks_are_listed_and_described(served: Served) -> None:
     described = served.run("tasks", "probes.steps").stdout
     assert "  folder     string   (must be given)" in described
     assert "  count      integer  3" in described
-    assert "  jobrunner submit probes.steps folder=... --follow" in described
+    assert "  jobrunner submit probes.steps folder=text --follow" in described
 
 
 @pytest.mark.parametrize(

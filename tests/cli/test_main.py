@@ -1,9 +1,11 @@
 """The table of commands: quick, honest about what there is, and never a traceback."""
 
 import importlib
+import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -46,7 +48,8 @@ def _loaded(*arguments: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["submit", "--help"], ["list", "--url", "x:1"]]
+    "arguments",
+    [["--help"], ["--version"], ["submit", "--help"], ["list", "--url", "x:1"], ["completion", "bash"]],
 )
 def test_what_need_not_load_anything_heavy_does_not(arguments: list[str]) -> None:
     assert _loaded(*arguments) == set()
@@ -66,16 +69,55 @@ def test_help_lists_every_command_with_what_it_says_of_itself() -> None:
         assert _command(name).name == name
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_each_command_teaches_by_examples_that_its_parser_takes(name: str) -> None:
-    text = _help(name)
-    examples = [line for line in text.splitlines() if line.startswith("  $ ") and f"jobrunner {name}" in line]
+def _all_commands(command: click.Command = main, *path: str) -> Iterator[tuple[str, ...]]:
+    """Yield the words of each command, `db check` too."""
+    if not isinstance(command, click.Group):
+        return
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        yield (*path, name)
+        found = command.get_command(context, name)
+        assert found is not None
+        yield from _all_commands(found, *path, name)
+
+
+def _found(path: tuple[str, ...]) -> click.Command:
+    found: click.Command = main
+    for name in path:
+        assert isinstance(found, click.Group)
+        command = found.get_command(click.Context(found), name)
+        assert command is not None
+        found = command
+    return found
+
+
+@pytest.mark.parametrize("path", list(_all_commands()), ids=" ".join)
+def test_each_command_teaches_by_examples_that_its_parser_takes(path: tuple[str, ...]) -> None:
+    text, called = _help(*path), f"jobrunner {' '.join(path)}"
+    examples = [line for line in text.splitlines() if line.startswith("  $ ") and called in line]
     assert examples, text
-    command = _command(name)
+    command = _found(path)
     for example in examples:
-        called = example.partition(f"jobrunner {name}")[2].partition("|")[0].partition(")")[0]
+        words = re.split(r"[|)#]|&&", example.partition(called)[2])[0]
         if not isinstance(command, click.Group):
-            command.make_context(name, shlex.split(called))
+            command.make_context(path[-1], shlex.split(words))
+
+
+def test_help_lists_the_commands_by_what_they_are_for_and_fits_a_terminal() -> None:
+    lines = _help().splitlines()
+    titles = [line for line in lines if line.endswith(":") and not line.startswith(" ")]
+    assert titles == ["Options:", "Try it:", "Jobs:", "The service:"]
+    assert max(map(len, lines)) <= 80
+    starts = {len(line) - len(line[13:]) for line in lines if re.match("  [a-z]", line)}
+    assert starts == {13}
+
+
+def test_every_command_that_talks_to_the_api_says_where_its_token_comes_from() -> None:
+    talking = [path for path in _all_commands() if any(one.name == "url" for one in _found(path).params)]
+    assert len(talking) >= 13
+    for path in talking:
+        assert "JOBRUNNER_TOKEN" in _help(*path)
+        assert "--token" not in _help(*path)
 
 
 @pytest.mark.parametrize("name", ["serve", "api", "dispatcher"])
@@ -145,3 +187,19 @@ def test_db_upgrade_makes_a_store_that_db_check_finds_right(tmp_path: Path) -> N
         )
         assert (done.exit_code, done.stderr) == (0, "")
         assert str(tmp_path / "d" / "jobrunner.db") in done.stdout
+
+
+def test_a_store_that_is_not_there_is_told_with_the_command_that_makes_that_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def told(*flags: str) -> str:
+        return CliRunner().invoke(main, ["db", "check", *flags], catch_exceptions=False).stderr.strip()
+
+    remedy = "run `jobrunner db upgrade`"
+    assert told().endswith(remedy)
+    assert told("--data", "other").endswith(f"{remedy} with `--data {tmp_path}/other`")
+    url = f"sqlite:///{tmp_path}/x.db"
+    assert told("--database-url", url).endswith(f"{remedy} with `--database-url {url}`")
+    assert told("gone.db") == "Error: gone.db: no such file"

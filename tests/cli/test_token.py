@@ -3,6 +3,7 @@
 import http.client
 import os
 import re
+import socket
 import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -114,16 +115,24 @@ def test_serving_to_others_with_a_token_everybody_is_asked_for_one(tmp_path: Pat
         assert secret not in served.logged() + served.said()
 
 
-def test_serving_to_others_without_a_token_ends_with_the_remedy(data: Path) -> None:
-    ran = subprocess.run(
-        command("api", "--host=0.0.0.0", "--port=0", f"--data={data}"),
-        cwd=data.parent,
-        env=environ(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+@pytest.mark.parametrize("who_listens", ["the API", "systemd"])
+def test_serving_to_others_without_a_token_ends_with_the_remedy(data: Path, who_listens: str) -> None:
+    api = command("api", "--host=0.0.0.0", "--port=0", f"--data={data}")
+    with socket.create_server(("0.0.0.0", 0)) as listener:  # noqa: S104
+        if who_listens == "systemd":
+            fd = listener.fileno()
+            passing = f'exec env LISTEN_FDS=1 LISTEN_PID=$$ "$@" 3<&{fd}'
+            api = ["bash", "-c", passing, "bash", *api, "--host=127.0.0.1"]
+        ran = subprocess.run(
+            api,
+            cwd=data.parent,
+            env=environ(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            pass_fds=[listener.fileno()],
+        )
     assert ran.returncode == 2
     assert "jobrunner token create NAME --scope admin" in ran.stderr
     assert not data.exists()

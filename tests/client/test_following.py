@@ -86,3 +86,38 @@ def test_an_api_that_stays_away_is_given_up(server: Server, client: Client) -> N
     following = follow(Follower(client, 42), rest=lambda _: None, patience_seconds=0.0)
     with pytest.raises(UnreachableError):
         next(following)
+
+
+def _attempts(*numbers: int) -> Reply:
+    last = {"dispatcher": 1, "worker": 0, "started_at": "2026-11-23T01:02:03Z", "finished_at": None}
+    last |= {"outcome": None, "error": None, "peak_memory_bytes": None, "cpu_seconds": None}
+    return Reply({"items": [{"attempt": number, **last} for number in numbers]})
+
+
+def test_each_attempt_that_ended_is_found_once_but_the_one_that_made_the_job_final(
+    server: Server, client: Client
+) -> None:
+    def looked(state: str, attempt: int, version: int) -> Reply:
+        return Reply(job(state=state, reason=None, attempt=attempt, version=version))
+
+    server.replies = [
+        looked("running", 1, 2),
+        looked("queued", 1, 3),
+        _attempts(1),
+        looked("running", 2, 4),
+        looked("succeeded", 4, 9),
+        _attempts(1, 2, 3, 4),
+    ]
+    looks = list(follow(Follower(client, 42), rest=lambda _: None))
+    assert [[one["attempt"] for one in news.ended] for news in looks] == [[], [1], [], [2, 3]]
+
+
+def test_what_a_look_has_found_when_the_api_goes_away_is_found_again(server: Server, client: Client) -> None:
+    again = Reply(job(state="queued", reason=None, attempt=1, version=5, partials=1))
+    gone = Reply(hang_up="before")
+    impatient = Client(server.url, patience_seconds=0.0)
+    server.replies = [again, _partials(3), gone, gone, again, _partials(3), _attempts(1), _done(6, 1)]
+    with impatient:
+        looks = list(follow(Follower(impatient, 42), rest=lambda _: None))
+    assert [[one["seq"] for one in news.partials] for news in looks] == [[3], []]
+    assert [len(news.ended) for news in looks] == [1, 0]

@@ -442,3 +442,36 @@ def test_options_add_up_and_leave_the_client_that_they_were_asked_of_as_it_was(
         {**common, "queue": "night", "labels": {"a": "1"}},
     ]
     assert server.connections == 1
+
+
+def test_a_key_that_is_given_goes_with_the_submission_and_with_no_other_clients(
+    server: Server, client: Client
+) -> None:
+    server.replies = [Reply(job()), Reply({"ids": [1]}), Reply(job())]
+    mine = client.with_options(idempotency_key="night 17").with_options(priority=5)
+    mine.submit("a.b")
+    mine.submit_many("a.b", [{}])
+    client.submit("a.b")
+    keys = [request.headers["Idempotency-Key"] for request in server.requests]
+    assert keys[:2] == ["night 17"] * 2
+    assert keys[2] != "night 17"
+    assert server.requests[0].body == {"task": "a.b", "params": {}, "priority": 5}
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "a\r\nX-Evil: 1", "é"])
+def test_what_can_be_no_idempotency_key_is_refused_before_anything_is_sent(client: Client, key: str) -> None:
+    with pytest.raises(SettingError, match="1 to 255 visible ASCII characters"):
+        client.with_options(idempotency_key=key)
+
+
+def test_a_deletion_is_sent_once_for_nobody_could_tell_what_a_second_404_means(
+    server: Server, client: Client
+) -> None:
+    server.replies = [Reply(b"", status=204), Reply(hang_up="before"), Reply(b"", status=204)]
+    client.job(42).delete()
+    with pytest.raises(UnreachableError, match="whether it did what was asked is open"):
+        client.job(43).delete()
+    assert [(request.method, request.path) for request in server.requests] == [
+        ("DELETE", "/jobs/42"),
+        ("DELETE", "/jobs/43"),
+    ]

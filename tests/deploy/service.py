@@ -3,8 +3,9 @@
 import contextlib
 import json
 import shutil
+from collections.abc import Iterator
 from functools import partial
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any, Final
 
@@ -89,6 +90,14 @@ class Service:
             connection.request(method, path, text, {"Content-Type": "application/json"})
             answer = connection.getresponse()
             return answer.status, json.load(answer)
+
+    @contextlib.contextmanager
+    def stream(self, path: str, headers: dict[str, str] | None = None) -> Iterator[HTTPResponse]:
+        """GET something that is read as it comes."""
+        with contextlib.closing(HTTPConnection(HOST, PORT)) as connection:
+            connection.sock = self.box.connect(PORT)
+            connection.request("GET", path, headers=headers or {})
+            yield connection.getresponse()
 
     def get(self, path: str) -> Any:
         """GET something from the API."""

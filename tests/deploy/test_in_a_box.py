@@ -4,6 +4,7 @@ Each test leaves the service running for the next, but for the last, which remov
 """
 
 import contextlib
+import re
 import statistics
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -107,6 +108,20 @@ def test_restarting_the_api_loses_no_request_and_stores_none_twice(service: Serv
     assert {status for status, _ in answers} == {202}, service.box.journal()
     assert len({job_id for _, job_id in answers}) == len(answers) >= 8
     assert sum(service.get("/stats")["jobs"].values()) == before + len(answers)
+
+
+def test_a_stream_that_a_restart_ends_goes_on_after_the_last_event_that_was_seen(service: Service) -> None:
+    job_id = service.submit_waiting("streamed")
+    with service.stream(f"/jobs/{job_id}/events") as before:
+        assert before.readline() == b"retry: 2000\n"
+        service.box.run("systemctl restart jobrunner-api")
+        seen = [int(seq) for seq in re.findall(rb"^id: (\d+)$", before.read(), re.MULTILINE)]
+    service.touch("streamed")
+    with service.stream(f"/jobs/{job_id}/events", {"Last-Event-ID": str(seen[-1])}) as after:
+        said = after.read()
+    assert seen + [int(seq) for seq in re.findall(rb"^id: (\d+)$", said, re.MULTILINE)] == [1, 2, 3, 3]
+    assert said.endswith(b"\n\n")
+    assert b"event: end\n" in said
 
 
 def test_everybody_on_the_machine_may_connect_and_nobody_from_outside(service: Service) -> None:

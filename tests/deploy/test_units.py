@@ -62,6 +62,13 @@ def test_systemd_waits_longer_than_a_start_takes() -> None:
     assert float(_value("jobrunner-dispatcher.service", "TimeoutStartSec")) > IMPORT_SECONDS + START_SECONDS
 
 
+def test_the_api_may_have_the_threads_and_files_that_it_takes() -> None:
+    sample = load({}, {}, DEPLOY / "jobrunner.toml")
+    threads = sample.api_threads + sample.max_waiting
+    assert int(_value("jobrunner-api.service", "TasksMax")) > sample.api_workers * (threads + 10)
+    assert int(_value("jobrunner-api.service", "LimitNOFILE")) > 4 * threads + 1000 + 100
+
+
 def test_the_target_holds_every_other_unit() -> None:
     others = {unit.name for unit in UNITS} - {"jobrunner.target"}
     assert set(_value("jobrunner.target", "Wants").split()) == others

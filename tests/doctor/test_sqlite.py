@@ -83,7 +83,7 @@ def test_a_schema_of_another_version_is_serious_and_its_remedy_is_named(
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = ?", (revision,))
     situation = look(world.data)
     (said,) = serious(sqlite.schema(situation))
-    assert said.endswith(remedy)
+    assert remedy in said
     assert not situation.is_readable
 
 

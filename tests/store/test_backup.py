@@ -195,7 +195,7 @@ def test_a_damaged_backup_is_found(books: Books, target: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [(b"Dear diary, " * 1000, "file is not a database"), (b"", "is missing"), (None, "unable to open")],
+    [(b"Dear diary, " * 1000, "file is not a database"), (b"", "is missing"), (None, "no such file")],
 )
 def test_what_is_no_backup_is_told(target: Path, content: bytes | None, told: str) -> None:
     if content is not None:

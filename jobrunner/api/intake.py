@@ -1,0 +1,165 @@
+"""Where submissions are stored: those that come at the same time in one transaction, with one fsync for all.
+
+Whoever comes first stores for all who have come; who comes meanwhile waits for the next turn.  Nobody is answered
+before his jobs are on disk.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from sqlalchemy import Connection
+
+from jobrunner.api.refusals import IdempotencyMismatchError
+from jobrunner.clock import utc_now
+from jobrunner.errors import QueueFullError, TooManyQueuesError
+from jobrunner.lifecycle import State
+from jobrunner.store import idempotency, jobs, queues
+from jobrunner.store.engine import CHECKPOINT_BYTES_WITHOUT_DAEMON, Store
+from jobrunner.store.jobs import Job, NewJob
+from jobrunner.store.quick import Source
+
+MAX_QUEUES: Final = 1000  #: a counter for each is kept, and read
+TURN_JOBS: Final = 10_000  #: that are stored in one transaction, beside the one submission that passes this
+
+
+class Claim(NamedTuple):
+    """An Idempotency-Key, whose it is, and the SHA-256 of what was asked with it."""
+
+    owner: int
+    key: str
+    digest: str
+
+    def replayed(self, source: Source) -> range | None:
+        """Return the ids of the jobs that this key has made; None if it is new.
+
+        Raises:
+            IdempotencyMismatchError: it was used to ask for something else.
+        """
+        kept = idempotency.find(source, self.owner, self.key)
+        if kept is not None and kept.digest != self.digest:
+            raise IdempotencyMismatchError(self.key)
+        return None if kept is None else kept.ids
+
+    def keep(self, connection: Connection, ids: Sequence[int]) -> None:
+        """Remember these jobs, in the transaction that stores them."""
+        idempotency.keep(connection, self.owner, self.key, self.digest, ids)
+
+
+class Stored(NamedTuple):
+    """What was stored: now, or when the same was asked before; `first` is the first of the jobs, as it stood then."""
+
+    ids: Sequence[int]
+    first: Job
+    is_replayed: bool
+
+
+@dataclass
+class _Submission:
+    """One request's jobs, and what has become of them."""
+
+    new: Sequence[NewJob]
+    claim: Claim | None
+    stored: Stored | None = None
+    error: Exception | None = None
+
+    @property
+    def is_done(self) -> bool:
+        return self.stored is not None or self.error is not None
+
+
+class Intake:
+    """Stores submissions; many threads use it."""
+
+    def __init__(self, store: Callable[[], Store], *, max_queued: int) -> None:
+        """Open nothing yet: it must survive a fork."""
+        self._store = store
+        self._max_queued = max_queued
+        self._waiting: deque[_Submission] = deque()
+        self._turn = threading.Lock()
+
+    def store(self, new: Sequence[NewJob], claim: Claim | None) -> Stored:
+        """Store the jobs, all or none, unless the same `claim` has stored them before.
+
+        Raises:
+            QueueFullError: as many jobs are queued as may be.
+            TooManyQueuesError: they name a queue too many.
+            IdempotencyMismatchError: the claim was used for something else.
+            StoreUnavailableError: nothing was stored.
+        """
+        mine = _Submission(new, claim)
+        self._waiting.append(mine)
+        with self._turn:
+            while not mine.is_done:
+                self._store_some()
+        if mine.stored is None:
+            raise mine.error or AssertionError("whoever is not refused is stored")
+        return mine.stored
+
+    def _store_some(self) -> None:
+        taken = self._take()
+        try:
+            store = self._store()
+            # Before the write, not after it: if this fails, the answer says so, and nothing was stored.
+            store.checkpoint_if_large(CHECKPOINT_BYTES_WITHOUT_DAEMON)
+            with store.write(durable=True) as connection:
+                if admitted := list(self._admitted(connection, taken)):
+                    _submit(connection, admitted)
+        except Exception as error:  # noqa: BLE001 - it is raised in each thread whose jobs are not stored
+            for one in taken:
+                one.stored, one.error = None, one.error or error
+
+    def _take(self) -> list[_Submission]:
+        """Take some of those that wait; two with the same key take turns, for the second is a replay of the first."""
+        taken: list[_Submission] = []
+        jobs_taken = 0
+        keys = set()
+        while self._waiting and jobs_taken < TURN_JOBS:
+            claim = self._waiting[0].claim
+            if claim is not None and claim[:2] in keys:
+                break
+            keys |= set() if claim is None else {claim[:2]}
+            taken.append(self._waiting.popleft())
+            jobs_taken += len(taken[-1].new)
+        return taken
+
+    def _admitted(self, connection: Connection, taken: Sequence[_Submission]) -> Iterator[_Submission]:
+        """Yield those that are to be stored; replay or refuse the others."""
+        queued, names = jobs.counts(connection)[State.QUEUED], queues.names(connection)
+        for one in taken:
+            try:
+                if one.claim is not None and (known := one.claim.replayed(connection)) is not None:
+                    one.stored = Stored(known, jobs.get(connection, known[0]), is_replayed=True)
+                    continue
+                require_room(queued, len(one.new), self._max_queued)
+                _require_few(wanted := names | {job.queue for job in one.new})
+            except (QueueFullError, TooManyQueuesError, IdempotencyMismatchError) as refusal:
+                one.error = refusal
+            else:
+                queued, names = queued + len(one.new), wanted
+                yield one
+
+
+def _submit(connection: Connection, admitted: Sequence[_Submission]) -> None:
+    """Store them all with one statement for each table."""
+    ids = jobs.submit(connection, [job for one in admitted for job in one.new], now=utc_now())
+    begin = 0
+    for one in admitted:
+        mine = ids[begin : begin + len(one.new)]
+        begin += len(one.new)
+        if one.claim is not None:
+            one.claim.keep(connection, mine)
+        one.stored = Stored(mine, jobs.get(connection, mine[0]), is_replayed=False)
+
+
+def require_room(queued: int, wanted: int, limit: int) -> None:
+    """Raise QueueFullError unless so many more jobs may be queued."""
+    if queued + wanted > limit:
+        raise QueueFullError(queued, limit)
+
+
+def _require_few(names: Collection[str]) -> None:
+    if len(names) > MAX_QUEUES:
+        raise TooManyQueuesError(MAX_QUEUES)
