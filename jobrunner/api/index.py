@@ -34,12 +34,14 @@ def show_index() -> Response:
 
 
 def _index_page(api: Api) -> Response:
-    about = f"This is jobrunner {jobrunner.__version__}.  It speaks JSON; what needs to be told nothing is linked."
+    about = (
+        "It speaks JSON; `/openapi.json` describes it for programs.  What needs to be told nothing is linked."
+    )
     rows = [
         (method, _shown(rule, method), openapi.what_it_does(api, rule))
         for rule, method in openapi.routes(api)
     ]
-    return pages.page("jobrunner", [about], rows)
+    return pages.page(f"jobrunner {jobrunner.__version__}", [about], rows)
 
 
 def _shown(rule: Rule, method: str) -> str:

@@ -158,7 +158,7 @@ def _object_schema(schema: Schema) -> dict[str, Any]:
     return {
         "type": "object",
         "description": inspect.getdoc(type(schema)) or "",
-        "properties": {name: _field_schema(field) | _meaning(field) for name, field in schema.fields.items()},
+        "properties": {name: _or_null(field) | _meaning(field) for name, field in schema.fields.items()},
         "required": [name for name, field in schema.fields.items() if field.required],
         "additionalProperties": False,
         **getattr(schema, "also", {}),
@@ -175,6 +175,11 @@ def _field_schema(field: fields.Field[Any]) -> dict[str, Any]:
     if not hasattr(field, "json_schema"):  # marshmallow's own String, for a cursor
         return {"type": "string"}
     told: dict[str, Any] = field.json_schema()
+    return told
+
+
+def _or_null(field: fields.Field[Any]) -> dict[str, Any]:
+    told = _field_schema(field)
     return {"anyOf": [told, {"type": "null"}]} if field.allow_none else told
 
 

@@ -29,7 +29,7 @@ _PAGE: Final = """\
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
-<title>{{ title.replace("`", "") }} - jobrunner</title>
+<title>{{ title.replace("`", "") }}</title>
 <style>{{ style }}</style>
 <h1>{{ heading }}</h1>
 {% for paragraph in paragraphs %}<p>{{ paragraph }}</p>
@@ -54,7 +54,7 @@ def page(title: str, paragraphs: Sequence[str], rows: Sequence[Sequence[Any]] = 
         "heading": _with_code(title),
         "style": Markup(_STYLE),  # noqa: S704  # our own
         "paragraphs": [_with_code(one) for one in paragraphs],
-        "rows": rows,
+        "rows": [[one if isinstance(one, Markup) else _with_code(str(one)) for one in row] for row in rows],
     }
     answer = Response(render_template_string(_PAGE, **told), mimetype="text/html")
     answer.headers["Content-Security-Policy"] = _POLICY

@@ -45,10 +45,11 @@ def situation(source: Source) -> Situation:
 
 def unchanged(source: Source, job_id: int) -> Response | None:
     """Return 304 to a client that knows the job as it stands, without reading the job; else None."""
-    if not request.if_none_match:
+    known = request.if_none_match
+    if not known:
         return None
     version, state = jobs.version(source, job_id)
-    if not request.if_none_match.contains_weak(str(version)):
+    if not known.contains_weak(str(version)):
         return None
     answer = tagged(version, Response(status=HTTPStatus.NOT_MODIFIED))
     if state not in FINAL:

@@ -29,7 +29,7 @@ def seconds(asked: int | None) -> float:
     """
     if request.method == "HEAD":
         return 0.0
-    preferred = _WAIT.search(",".join(request.headers.getlist("Prefer")))
+    preferred = _WAIT.search(request.environ.get("HTTP_PREFER", ""))  # of several, WSGI makes one
     if asked is None and preferred is not None:
         asked = g.preferred_wait = int(preferred[1])
     return min(asked or 0.0, this_api().settings.max_wait)

@@ -4,10 +4,11 @@ Every write transaction is BEGIN IMMEDIATE: a plain BEGIN that reads and then wr
 with "database is locked", whatever `busy_timeout` says.
 """
 
+import os
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -50,7 +51,7 @@ class Store:
         self._file = _identity(self.path)  # None: there is none yet
         self._wal_file: tuple[int, int] | None = None
         self._checkpoint_again_at = 0.0
-        self._idle: deque[PoolProxiedConnection] = deque()  # for `unshared`
+        self._idle: deque[PoolProxiedConnection] = deque()  # for `ask`
         self._engine = _engine(self.url.render_as_string(hide_password=False))
         event.listen(self._engine, "do_connect", lambda *_: self._require_same_file())
 
@@ -65,25 +66,30 @@ class Store:
         with translated(), self._engine.connect() as connection, connection.begin():
             yield connection
 
-    @contextmanager
-    def unshared(self) -> Iterator[sqlite3.Connection]:
-        """Lend a connection for one query, without a transaction around it.
+    def ask(self, sql: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Answer one query, which is a consistent view by itself, without a transaction around it.
 
         Raises:
             StoreUnavailableError: as `read` does.
         """
         self._require_same_file()
-        with translated():
-            try:
-                lent = self._idle.pop()
-            except IndexError:
-                lent = self._engine.raw_connection()
-            try:
-                yield lent.dbapi_connection  # type: ignore[misc]  # SQLAlchemy knows no type of it
-            except BaseException:
-                lent.invalidate()
+        lent = self._lent()
+        connection: Any = lent.dbapi_connection
+        try:
+            found: list[tuple[Any, ...]] = connection.execute(sql, values).fetchall()
+        except BaseException:
+            lent.invalidate()
+            with translated():
                 raise
-            self._idle.append(lent)
+        self._idle.append(lent)
+        return found
+
+    def _lent(self) -> PoolProxiedConnection:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            with translated():
+                return self._engine.raw_connection()
 
     @contextmanager
     def write(self, *, durable: bool) -> Iterator[Connection]:
@@ -189,7 +195,7 @@ class Store:
 def _identity(path: Path) -> tuple[int, int] | None:
     """Return what tells a file from all others; None if there is none."""
     try:
-        found = path.stat()  # not opened, see `wal_bytes`
+        found = os.stat(path)  # noqa: PTH116 - not by Path, which takes longer; not opened, see `wal_bytes`
     except OSError:
         return None
     return found.st_dev, found.st_ino

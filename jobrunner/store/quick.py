@@ -40,13 +40,12 @@ class Quick:
 
     def rows(self, source: Source, **values: int | str) -> list[tuple[Any, ...]]:
         """Return all rows; raises what `first` raises."""
-        if isinstance(source, Connection):
-            return self._read(source.connection.dbapi_connection, values)
-        with source.unshared() as connection:
-            return self._read(connection, values)
-
-    def _read(self, connection: Any, values: dict[str, int | str]) -> list[tuple[Any, ...]]:
-        found: list[tuple[Any, ...]] = connection.execute(self._sql, self._constants | values).fetchall()
+        values |= self._constants
+        if isinstance(source, Store):
+            found = source.ask(self._sql, values)
+        else:
+            raw: Any = source.connection.dbapi_connection
+            found = raw.execute(self._sql, values).fetchall()
         return [self._processed(row) for row in found] if self._processors else found
 
     def _processed(self, row: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -26,7 +26,7 @@ from jobrunner.store import tokens
 from jobrunner.store.engine import Store
 from jobrunner.store.tokens import Scope
 from tests.api import fuzzed_tasks
-from tests.cli.running import serving
+from tests.cli.running import Served, serving
 from tests.waiting import eventually
 
 HERE = Path(__file__).parent
@@ -56,7 +56,7 @@ class Outcome:
 class Target:
     """A server to ask, and somebody else who ends the jobs that would wait for ever."""
 
-    def __init__(self, folder: Path, url: str, token: str | None) -> None:
+    def __init__(self, folder: Path, url: str, token: str | None = None) -> None:
         self._folder, self.url = folder, url
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._client = Client(url, token)
@@ -139,39 +139,40 @@ def _of_task(submission: dict[str, Any], task: dict[str, Any]) -> dict[str, Any]
 
 
 @contextmanager
-def target(folder: Path, *, with_token: bool) -> Iterator[Target]:
+def server(folder: Path) -> Iterator[Served]:
     """Serve from a new folder for the length of a block."""
     (folder / "jobrunner.toml").write_text(SETTINGS)
-    with serving(folder, f"--tasks={fuzzed_tasks.__name__}", "--log-level=warning", path=ROOT) as server:
-        server.wait_until_ready()
-        token = _new_token(server.data) if with_token else None
-        with Target(folder, server.url, token) as made:
-            yield made
+    with serving(folder, f"--tasks={fuzzed_tasks.__name__}", "--log-level=warning", path=ROOT) as made:
+        yield made.wait_until_ready()
 
 
-def _new_token(data: Path) -> str:
-    store = Store(f"sqlite:///{data / 'jobrunner.db'}")
+def new_token(served: Served) -> str:
+    """Return a token that may do everything; from now on every request needs one."""
+    store = Store(f"sqlite:///{served.data / 'jobrunner.db'}")
     with store.write(durable=True) as connection:
         made = tokens.create(connection, "fuzz", Scope.ADMIN, now=utc_now())
     store.close()
     return made
 
 
-def fuzz(cases: int) -> Outcome:
+def fuzz(folder: Path, cases: int) -> Outcome:
     """Ask at least so many times, half of them with a token; print how it goes."""
     outcome = Outcome()
-    for with_token, enough in ((False, cases // 2), (True, cases)):
-        with tempfile.TemporaryDirectory() as name, target(Path(name), with_token=with_token) as asked:
-            seed = 0
-            while outcome.cases < enough:
-                seed += 1
-                phases = "examples,coverage,fuzzing,stateful" if seed == 1 else "fuzzing,stateful"
-                asked.run(outcome, f"--seed={seed}", f"--phases={phases}", f"--max-examples={EXAMPLES_EACH}")
-                print(  # noqa: T201
-                    f"{outcome.cases} cases, {len(outcome.failures)} failures, {outcome.seconds:.0f} s",
-                    flush=True,
-                )
+    with server(folder) as served:
+        for needs_token, enough in ((False, cases // 2), (True, cases)):
+            with Target(folder, served.url, new_token(served) if needs_token else None) as asked:
+                _ask(asked, outcome, enough)
     return outcome
+
+
+def _ask(asked: Target, outcome: Outcome, enough: int) -> None:
+    seed = 0
+    while outcome.cases < enough:
+        seed += 1
+        phases = "examples,coverage,fuzzing,stateful" if seed == 1 else "fuzzing,stateful"
+        asked.run(outcome, f"--seed={seed}", f"--phases={phases}", f"--max-examples={EXAMPLES_EACH}")
+        told = f"{outcome.cases} cases, {len(outcome.failures)} failures, {outcome.seconds:.0f} s"
+        print(told, flush=True)  # noqa: T201
 
 
 def main() -> None:
@@ -179,7 +180,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--cases", type=int, default=2000, help="how many requests to make, at least")
-    outcome = fuzz(parser.parse_args().cases)
+    with tempfile.TemporaryDirectory() as name:
+        outcome = fuzz(Path(name), parser.parse_args().cases)
     print(outcome.said, end="")  # noqa: T201
     sys.exit(bool(outcome.failures))
 

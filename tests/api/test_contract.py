@@ -183,7 +183,7 @@ def test_a_page_shows_what_it_is_told_as_it_is(world: World) -> None:
 def test_the_index_is_a_page_for_a_browser_whose_links_lead_somewhere(world: World) -> None:
     page = shown(world, "/")
     for one in world.client.get("/").get_json()["endpoints"]:
-        assert one["does"] in page.words
+        assert one["does"].replace("`", "") in page.words
     assert {"/jobs", "/problems", "/openapi.json"} <= set(page.links)
     for link in page.links:
         assert world.client.get(link).status_code == 200, link

@@ -2,21 +2,15 @@
 
 from pathlib import Path
 
-import pytest
-
-from tests.api.fuzz import Outcome, target
+from tests.api.fuzz import Outcome, Target, new_token, server
 
 
-@pytest.mark.parametrize(
-    ("with_token", "options"),
-    [
-        (False, ("--phases=examples,coverage",)),
-        (True, ("--phases=fuzzing,stateful", "--max-examples=5", "--generation-deterministic")),
-    ],
-)
-def test_the_api_keeps_to_its_description(tmp_path: Path, with_token: bool, options: tuple[str, ...]) -> None:
+def test_the_api_keeps_to_its_description(tmp_path: Path) -> None:
     outcome = Outcome()
-    with target(tmp_path, with_token=with_token) as asked:
-        asked.run(outcome, "--seed=1", *options)
+    with server(tmp_path) as served:
+        with Target(tmp_path, served.url) as asked:
+            asked.run(outcome, "--seed=1", "--phases=examples,coverage")
+        with Target(tmp_path, served.url, new_token(served)) as asked:
+            asked.run(outcome, "--phases=fuzzing,stateful", "--max-examples=5", "--generation-deterministic")
     assert not outcome.failures, outcome.said
-    assert outcome.cases > 80
+    assert outcome.cases > 1000

@@ -1,5 +1,6 @@
 """The description of the API: it is valid, it is complete, and the API keeps to it."""
 
+import json
 from typing import Any
 
 import pytest
@@ -127,3 +128,9 @@ def test_answers_say_what_is_a_moment(document: Any) -> None:
     job = document["components"]["schemas"]["Job"]["properties"]
     assert job["created_at"] == {"type": "string", "format": "date-time"}
     assert job["finished_at"]["anyOf"][0] == {"type": "string", "format": "date-time"}
+
+
+def test_no_parameter_of_a_query_may_be_null_which_a_query_cannot_say(document: Any) -> None:
+    told = [one for operation in described_operations(document) for one in operation["parameters"]]
+    assert len(told) > 30
+    assert "null" not in json.dumps([one["schema"] for one in told])

@@ -84,3 +84,15 @@ def test_a_failure_is_printed_with_its_cause() -> None:
 
 def test_a_share_that_is_not_known_is_not_shown() -> None:
     assert "%" not in _left(_screen(Bars, _news(state="running", partials=3)))[-1]
+
+
+def test_attempts_are_announced_above_the_bar_and_each_end_has_its_reason() -> None:
+    error = {"kind": "crashed", "message": "killed by SIGSEGV"}
+    ended: Any = [{"attempt": 1, "outcome": "crashed", "error": error}]
+    first, second = _news(1, state="running"), _news(2, state="running")
+    second.partials[0]["attempt"] = 2
+    second.job["attempt"] = 2
+    screen = _screen(Bar, first, second._replace(ended=ended), second._replace(partials=[]))
+    lines = [line.rpartition("\x1b[2K")[2].strip() for line in screen.splitlines()]
+    told = [line for line in lines if line.startswith(("partial", "attempt"))]
+    assert told == ["partial: 1", "attempt 1 ended: crashed: killed by SIGSEGV", "attempt 2", "partial: 2"]

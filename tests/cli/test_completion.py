@@ -152,6 +152,16 @@ def test_an_api_that_refuses_is_away_or_speaks_another_language_costs_nothing_bu
     assert len(server.requests) == 1
 
 
+def test_a_shell_that_hides_no_complaint_gets_none() -> None:
+    variables = {
+        "_JOBRUNNER_COMPLETE": "zsh_complete",
+        "COMP_WORDS": "jobrunner show --url http://127.0.0.1:1 4",
+        "COMP_CWORD": "4",
+    }
+    done = CliRunner(env=variables).invoke(main, prog_name="jobrunner")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "\n", "")
+
+
 @pytest.mark.parametrize("shell_name", ["bash", "zsh", "fish"])
 def test_there_is_a_script_for_each_shell(shell_name: str) -> None:
     done = CliRunner().invoke(main, ["completion", shell_name], catch_exceptions=False)

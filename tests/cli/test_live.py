@@ -60,7 +60,11 @@ def test_what_a_job_yields_and_prints_is_followed_through_deaths_of_the_api(
         log.wait_until_it_says(f"step {step}\n")
         if step % 2:
             _kill_api(served)
-    assert [one.status() for one in (partials, whole, log)] == [0, 0, 0], served.logged()
+        if step == 2:
+            tail = served.start("log", job, "--follow", "--tail=1")
+            tail.wait_until_it_says("step 2\n")
+    assert [one.status() for one in (partials, whole, log, tail)] == [0, 0, 0, 0], served.logged()
+    assert tail.said() == "step 2\nstep 3\nstep 4\n"
     values = [{"step": step} for step in (1, 2, 3, 4)]
     assert [json.loads(line) for line in partials.said().splitlines()] == values
     found = [json.loads(line) for line in whole.said().splitlines()]
@@ -146,16 +150,16 @@ def _asks(pid: int) -> None:
 
 
 def test_wait_prints_each_job_as_it_ends_and_tells_the_fate_of_all(served: Served, tmp_path: Path) -> None:
-    slow, quick = _steps(served, tmp_path / "a"), _steps(served, tmp_path / "b")
-    waiting = served.start("wait", str(slow), str(quick), str(slow))
-    _let_go(tmp_path / "b", 1)
-    waiting.wait_until_it_says(f"job {quick} succeeded after ")
+    slow, quick, other = (_steps(served, tmp_path / name) for name in "abc")
+    waiting = served.start("wait", *map(str, (slow, quick, other, slow)))
+    for name, job in {"b": quick, "c": other}.items():
+        _let_go(tmp_path / name, 1)
+        waiting.wait_until_it_says(f"job {job} succeeded after ")
     _kill_api(served)
     _let_go(tmp_path / "a", 1)
     assert waiting.status() == 0
     assert [line.split(" after ")[0] for line in waiting.said().splitlines()] == [
-        f"job {quick} succeeded",
-        f"job {slow} succeeded",
+        f"job {job} succeeded" for job in (quick, other, slow)
     ]
     failed = _submitted(served, "probes.wrong")
     cancelled = _submitted(served, "probes.wrong", "--delay=3600")

@@ -5,6 +5,7 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
+from hypothesis import example as example_value
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -106,5 +107,9 @@ _json = st.recursive(
 
 
 @given(_json)
+@example_value("5")
+@example_value("@file")
+@example_value('"quoted"')
+@example_value(" true ")
 def test_a_value_written_as_an_argument_is_read_as_that_value(value: Any) -> None:
     assert parameters.parsed([f"key={parameters.as_text(value)}"]) == {"key": value}

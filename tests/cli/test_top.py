@@ -114,7 +114,7 @@ def test_a_frame_tells_counts_rates_and_what_every_worker_does_in_80_columns() -
     )
     flow = Flow()
     flow.note(stats)
-    lines = _lines(stats, flow, tasks={123456: "mypackage.tasks.of_a_long_name_[bold]that_goes_on"})
+    lines = _lines(stats, flow, tasks={123456: "[bold]mypackage.tasks.of_a_long_name"})
     assert lines == [
         "jobrunner at http://x:1, 2026-11-23 01:01:40 UTC",
         "queued 1,234 (oldest 1.5 min)  running 2  succeeded 5  failed 0  cancelled 0",
@@ -127,7 +127,7 @@ def test_a_frame_tells_counts_rates_and_what_every_worker_does_in_80_columns() -
         "",
         "dispatcher 1 on here, pid 4241: alive, heartbeat 0.4 s ago",
         "WORKER   PID     JOB  TASK                        BUSY   DONE  FAILED   PARTIALS",
-        "     0  4242  123456  mypackage.tasks.of_a_long…   50%  1,234       2  5,678,901",
+        "     0  4242  123456  [bold]mypackage.tasks.of…   50%  1,234       2  5,678,901",
         "     1  4444       -                                0%      0       0          0",
     ]
 
