@@ -80,6 +80,11 @@ class Intake:
         self._waiting: deque[_Submission] = deque()
         self._turn = threading.Lock()
 
+    @property
+    def waiting(self) -> int:
+        """How many submissions wait for their turn."""
+        return len(self._waiting)
+
     def store(self, new: Sequence[NewJob], claim: Claim | None) -> Stored:
         """Store the jobs, all or none, unless the same `claim` has stored them before.
 

@@ -50,7 +50,7 @@ def as_value(text: str) -> Any:
 
 def as_text(value: Any) -> str:
     """Return what stands behind the `=` for a value: what `parsed` makes that value of."""
-    if isinstance(value, str) and isinstance(as_value(value), str) and not value.startswith("@"):
+    if isinstance(value, str) and as_value(value) == value and not value.startswith("@"):
         return value
     return json.dumps(value, ensure_ascii=False)
 

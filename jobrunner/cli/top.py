@@ -53,9 +53,8 @@ def top(*, once: bool, interval: float, url: str) -> None:
         if once or not sys.stdout.isatty():
             console.print(first)
             return
-        signal.signal(
-            signal.SIGTERM, signal.default_int_handler
-        )  # else the terminal would stay as it is drawn
+        # Without this a SIGTERM would leave the terminal as it is drawn.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         with (
             suppress(KeyboardInterrupt),
             Live(first, console=console, screen=True, auto_refresh=False) as live,

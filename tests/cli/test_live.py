@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.running import Served, serving
+from tests.cli.running import Served, descendants, serving
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(180)
@@ -39,7 +39,8 @@ def _let_go(folder: Path, *steps: int) -> None:
 
 def _kill_api(served: Served) -> None:
     api = served.parts()["api"]
-    os.kill(api, signal.SIGKILL)
+    for pid in (api, *descendants(api)):
+        os.kill(pid, signal.SIGKILL)
     eventually(lambda: served.parts().get("api", api) != api, 30)
 
 

@@ -127,7 +127,7 @@ def test_a_frame_tells_counts_rates_and_what_every_worker_does_in_80_columns() -
         "",
         "dispatcher 1 on here, pid 4241: alive, heartbeat 0.4 s ago",
         "WORKER   PID     JOB  TASK                        BUSY   DONE  FAILED   PARTIALS",
-        "     0  4242  123456  [bold]mypackage.tasks.of…   50%  1,234       2  5,678,901",
+        "     0  4242  123456  [bold]mypackage.tasks.of_…   50%  1,234       2  5,678,901",
         "     1  4444       -                                0%      0       0          0",
     ]
 

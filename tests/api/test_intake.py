@@ -1,0 +1,146 @@
+"""Submissions that come at the same time: stored together, answered each for itself."""
+
+import sqlite3
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from jobrunner.api import intake
+from jobrunner.api.intake import Claim, Intake, Stored
+from jobrunner.errors import QueueFullError, StoreUnavailableError, TooManyQueuesError
+from jobrunner.lifecycle import State
+from jobrunner.store import migrations
+from jobrunner.store.engine import Store
+from jobrunner.store.jobs import NewJob
+from jobrunner.store.queues import DEFAULT
+from tests.store.books import Books
+from tests.waiting import eventually
+
+LIMIT = 10
+
+
+class Door:
+    """An intake, and threads that come to it."""
+
+    def __init__(self, books: Books) -> None:
+        self.books = books
+        self.intake = Intake(lambda: books.store, max_queued=LIMIT)
+        self._threads = ThreadPoolExecutor(8)
+
+    def come(self, *new: NewJob, claim: Claim | None = None) -> "Future[Stored]":
+        return self._threads.submit(self.intake.store, new, claim)
+
+    @contextmanager
+    def shut(self) -> Iterator[None]:
+        """Hold the write lock, with one job's submission waiting for it; the others wait for their turn."""
+        other = sqlite3.connect(self.books.store.path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        first = self.come(job())
+        eventually(lambda: self.intake.waiting == 0 and first.running())
+        yield
+        other.execute("ROLLBACK")
+        other.close()
+        first.result(20)
+
+    def crowd(self, *each: tuple[NewJob, ...], claim: Claim | None = None) -> "list[Future[Stored]]":
+        """Have all these come while the door is shut; return once it is open again."""
+        with self.shut():
+            coming = [self.come(*one, claim=claim) for one in each]
+            eventually(lambda: self.intake.waiting == len(each))
+        return coming
+
+    def close(self) -> None:
+        self._threads.shutdown()
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Iterator[Door]:
+    store = Store(f"sqlite:///{tmp_path / 'jobrunner.db'}")
+    migrations.prepare(store)
+    made = Door(Books(store))
+    yield made
+    made.close()
+    made.books.audit()
+    store.close()
+
+
+def job(queue: str = DEFAULT, **more: Any) -> NewJob:
+    return NewJob("t", "{}", queue=queue, **more)
+
+
+def test_those_that_come_at_the_same_time_are_stored_in_one_transaction(door: Door) -> None:
+    begun: list[Any] = []
+    event.listen(door.books.store.engine, "begin", begun.append)
+    coming = door.crowd((job(),), (job(), job()), (job(labels={"who": "me"}),))
+    stored = [one.result(20) for one in coming]
+    assert len(begun) == 2
+    ids = [one.ids for one in stored]
+    assert [len(one) for one in ids] == [1, 2, 1]
+    assert sorted(number for one in ids for number in one) == [2, 3, 4, 5]
+    assert [one.first.id for one in stored] == [one[0] for one in ids]
+    assert stored[2].first.labels == '{"who": "me"}'
+
+
+def test_who_is_refused_keeps_nobody_else_out(door: Door) -> None:
+    coming = door.crowd((job(),) * LIMIT, (job(),) * (LIMIT - 2), (job(),), (job(),))
+    answers = [one.exception(20) or "stored" for one in coming]
+    assert answers.count("stored") == 2
+    refused = [one for one in answers if one != "stored"]
+    assert {type(one) for one in refused} == {QueueFullError}
+    assert door.books.counts()[State.QUEUED] in (LIMIT, 1 + 2)
+
+
+def test_the_queues_of_all_count_together(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "MAX_QUEUES", 2)
+    coming = door.crowd((job("a"),), (job("b"),), (job(),))
+    errors = [one.exception(20) for one in coming]
+    assert sum(isinstance(one, TooManyQueuesError) for one in errors) == 1
+    assert errors.count(None) == 2
+
+
+def test_of_many_with_the_same_key_one_is_stored(door: Door) -> None:
+    coming = door.crowd(*[(job(), job())] * 4, claim=Claim(0, "k", "d"))
+    stored = [one.result(20) for one in coming]
+    assert {tuple(one.ids) for one in stored} == {(2, 3)}
+    assert sorted(one.is_replayed for one in stored) == [False, True, True, True]
+
+
+def test_where_the_store_cannot_be_written_all_are_told_and_nothing_is_stored(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(*, durable: bool) -> None:
+        raise StoreUnavailableError(f"the disk is full, durable: {durable}")
+
+    with monkeypatch.context() as outage:
+        with door.shut():
+            coming = [door.come(job()) for _ in range(3)]
+            eventually(lambda: door.intake.waiting == 3)
+            outage.setattr(door.books.store, "write", refusing)
+        assert {str(one.exception(20)) for one in coming} == {"the disk is full, durable: True"}
+    assert door.come(job()).result(20).ids == [2]
+
+
+def test_more_than_a_turn_holds_takes_several(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "TURN_JOBS", 2)
+    begun: list[Any] = []
+    event.listen(door.books.store.engine, "begin", begun.append)
+    coming = door.crowd(*[(job(),)] * 5)
+    assert sorted(number for one in coming for number in one.result(20).ids) == [2, 3, 4, 5, 6]
+    assert len(begun) == 1 + 3
+
+
+def test_a_commit_that_fails_has_stored_nothing(door: Door) -> None:
+    def failing(_: Any) -> None:
+        raise StoreUnavailableError("the disk is full")
+
+    event.listen(door.books.store.engine, "commit", failing)
+    with pytest.raises(StoreUnavailableError, match="the disk is full"):
+        door.come(job()).result(20)
+    event.remove(door.books.store.engine, "commit", failing)
+    assert door.books.counts()[State.QUEUED] == 0
+    assert door.come(job()).result(20).ids == [1]
