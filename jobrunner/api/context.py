@@ -26,9 +26,10 @@ class Api(Flask):
         self.url_map.strict_slashes = False
         self.url_map.merge_slashes = False  # it would answer with a redirect, as a page of HTML
         self._store = Store(settings.url)
+        self._bells = settings.data / DISPATCHERS, settings.data / WATCHERS
         self.keyring = Keyring(lambda: self.store)
         self.watcher = Watcher(self._versions, settings.data / WATCHERS, places=settings.max_waiting)
-        self.intake = Intake(lambda: self.store, max_queued=settings.max_queued)
+        self.intake = Intake(lambda: self.store, self.ring, max_queued=settings.max_queued)
         self._has_right_schema = False
 
     @property
@@ -45,8 +46,8 @@ class Api(Flask):
 
     def ring(self) -> None:
         """Have the dispatchers, and all who wait for news, look at once for what has just been committed."""
-        wake(self.settings.data / DISPATCHERS)
-        wake(self.settings.data / WATCHERS)
+        for bells in self._bells:
+            wake(bells)
 
     def _versions(self, ids: Collection[int]) -> Mapping[int, int]:
         with self.store.read() as connection:

@@ -73,9 +73,16 @@ class _Submission:
 class Intake:
     """Stores submissions; many threads use it."""
 
-    def __init__(self, store: Callable[[], Store], *, max_queued: int) -> None:
-        """Open nothing yet: it must survive a fork."""
+    def __init__(self, store: Callable[[], Store], ring: Callable[[], None], *, max_queued: int) -> None:
+        """Open nothing yet: it must survive a fork.
+
+        Args:
+            store: where to store.
+            ring: called after each commit; it does not fail.
+            max_queued: how many jobs may be queued.
+        """
         self._store = store
+        self._ring = ring
         self._max_queued = max_queued
         self._waiting: deque[_Submission] = deque()
         self._turn = threading.Lock()
@@ -112,6 +119,8 @@ class Intake:
             with store.write(durable=True) as connection:
                 if admitted := list(self._admitted(connection, taken)):
                     _submit(connection, admitted)
+            if admitted:
+                self._ring()
         except Exception as error:  # noqa: BLE001 - it is raised in each thread whose jobs are not stored
             for one in taken:
                 one.stored, one.error = None, one.error or error

@@ -65,10 +65,7 @@ def _stored(asked: Any, *, single: bool) -> Stored:
     # Before all checks: its task may be gone by now, or the queue full.
     if claim is not None and (known := claim.replayed(api.store)) is not None:
         return Stored(known, jobs.get(api.store, known[0]), is_replayed=True)
-    stored = api.intake.store(_checked([asked] if single else asked, single=single), claim)
-    if not stored.is_replayed:
-        api.ring()
-    return stored
+    return api.intake.store(_checked([asked] if single else asked, single=single), claim)
 
 
 def _checked(items: list[Any], *, single: bool) -> list[NewJob]:

@@ -73,6 +73,10 @@ class Server:
             raise RuntimeError(f"{method} {path}: {answer.status} {data[:500]!r}")
         return json.loads(data) if data.startswith((b"{", b"[")) else data
 
+    def reconnect(self) -> None:
+        """Take a new connection for the next request: one that has rested for long may be closed just now."""
+        self._connection.close()
+
     def finished(self, job_id: int) -> dict[str, Any]:
         return wait_for(lambda: (job := self.ask("GET", f"/jobs/{job_id}"))["finished_at"] and job, 120)
 
@@ -138,6 +142,7 @@ def pick_up(server: Server, number: int) -> list[float]:
 
 def there_and_back(server: Server, number: int) -> dict[str, list[float]]:
     """Milliseconds of `submit(...).result()` of a no-op by client and executor, and of a bare GET beside them."""
+    server.reconnect()
     with Client(f"http://127.0.0.1:{server.port}") as client, Executor(client.url) as executor:
         ways = {
             "a bare GET /livez": lambda: server.ask("GET", "/livez"),
