@@ -23,3 +23,14 @@ def in_seconds(value: Any) -> float:
     if not seconds >= 0:  # negative, or NaN
         raise ValueError(value)
     return seconds
+
+
+def in_words(seconds: float) -> str:
+    """Return what `in_seconds` takes for `seconds`, in the largest unit that gives a whole number: `7d`."""
+    if math.isinf(seconds):
+        return "forever"
+    unit, length = next(
+        ((unit, length) for unit, length in reversed(_UNITS.items()) if seconds and seconds % length == 0),
+        ("s", 1),
+    )
+    return f"{seconds / length:.15g}{unit}"

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from jobrunner import lifecycle
+from jobrunner.durations import in_words
 from jobrunner.settings import documented, load
 from tests.waiting import eventually
 
@@ -36,6 +37,7 @@ def settings_table() -> str:
     rows = ["| setting | default | meaning | allowed |", "|---|---|---|---|"]
     for name, default, meaning, allowed in documented():
         shown = ", ".join(default) if isinstance(default, tuple) else default
+        shown = in_words(default) if "7d, or forever" in allowed else shown
         shown = {"workers": "the cores", "database_url": "-"}.get(name, shown)
         rows.append(f"| `{name}` | {shown} | {meaning} | {allowed} |")
     return "\n".join(rows)

@@ -109,7 +109,9 @@ class Client:
         """
         if idempotency_key is not None and not _KEY.fullmatch(idempotency_key):
             allowed = "1 to 255 visible ASCII characters"
-            raise SettingError("idempotency_key", "with_options or --idempotency-key", idempotency_key, allowed)
+            raise SettingError(
+                "idempotency_key", "with_options or --idempotency-key", idempotency_key, allowed
+            )
         made = object.__new__(type(self))
         made._calls = self._calls
         made._options = {**self._options, **options}

@@ -13,7 +13,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, NoReturn
 
-from jobrunner import kernel
+from jobrunner import durations, kernel
 from jobrunner.clock import utc_now
 from jobrunner.dispatcher.catalogue import Catalogue, describe
 from jobrunner.dispatcher.loop import Dispatcher
@@ -103,7 +103,13 @@ class _Daemon:
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(signum, lambda number, _: self._note(number))
         notify("READY=1")
-        log.info("ready: %d workers, dispatcher %d", self._pool.size, dispatcher.id)
+        log.info(
+            "ready: %d workers, dispatcher %d; jobs are kept for %s if they succeeded, else for %s",
+            self._pool.size,
+            dispatcher.id,
+            durations.in_words(self._settings.keep_succeeded),
+            durations.in_words(self._settings.keep_failed),
+        )
         rest_seconds = self._step(dispatcher)
         while not dispatcher.is_drained:
             self._wait(rest_seconds)

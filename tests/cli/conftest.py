@@ -1,11 +1,15 @@
 """Fixtures of the command line's tests."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 
+from jobrunner.cli.main import main
 from jobrunner.client import Client
-from tests.cli.scripted import Server, serving
+from tests.cli.scripted import Reply, Server, serving
 
 
 @pytest.fixture
@@ -18,3 +22,16 @@ def server() -> Iterator[Server]:
 def client(server: Server) -> Iterator[Client]:
     with Client(server.url) as opened:
         yield opened
+
+
+@pytest.fixture
+def run(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
+    """Run a command against the server, which gives these replies."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JOBRUNNER_URL", server.url)
+
+    def run_with(*arguments: str, replies: list[Any] = [], **more: Any) -> Result:  # noqa: B006 - only read
+        server.replies = [reply if isinstance(reply, Reply) else Reply(reply) for reply in replies]
+        return CliRunner().invoke(main, arguments, catch_exceptions=False, **more)
+
+    return run_with

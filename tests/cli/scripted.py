@@ -127,3 +127,39 @@ def job(**changes: Any) -> dict[str, Any]:
         "version": 1,
         "links": {},
     } | changes
+
+
+#: why a job failed
+ERROR = {"kind": "exception", "type": "ValueError", "message": "no", "traceback": "Traceback:\n  here\n"}
+
+
+def running(version: int, **more: Any) -> dict[str, Any]:
+    return job(
+        state="running", reason=None, attempt=1, version=version, started_at=job()["created_at"], **more
+    )
+
+
+def ended(state: str, version: int, **more: Any) -> dict[str, Any]:
+    return running(version, **{"ran_seconds": 1.25, **more}) | {"state": state}
+
+
+def partials(*values: Any) -> dict[str, Any]:
+    items = [
+        {"seq": 3 + i, "attempt": 1, "at": "2026-11-23T01:02:03Z", "value": v} for i, v in enumerate(values)
+    ]
+    return {"items": items, "next_after": 9, "complete": True}
+
+
+def attempt(number: int, **more: Any) -> dict[str, Any]:
+    return {
+        "attempt": number,
+        "dispatcher": 3,
+        "worker": 0,
+        "started_at": "2026-11-23T01:02:03Z",
+        "finished_at": "2026-11-23T01:02:05.5Z",
+        "outcome": "exception",
+        "error": {"kind": "exception", "type": "ValueError", "message": "no\nnever"},
+        "peak_memory_bytes": 3 << 20,
+        "cpu_seconds": 1.25,
+        **more,
+    }

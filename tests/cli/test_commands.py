@@ -1,51 +1,15 @@
-"""The commands that talk to the API: what they ask for, what they print, how they end."""
+"""The commands about one job: what they ask for, what they print, how they end."""
 
 import json
-import signal
-import socket
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from jobrunner.cli.main import main
-from tests.cli.running import command, environ
-from tests.cli.scripted import Reply, Server, job
+from tests.cli.scripted import ERROR, Reply, Server, attempt, ended, job, partials, running
 
 Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("JOBRUNNER_URL", server.url)
-
-    def run_with(*arguments: str, replies: list[Any] = [], **more: Any) -> Result:  # noqa: B006 - only read
-        server.replies = [reply if isinstance(reply, Reply) else Reply(reply) for reply in replies]
-        return CliRunner().invoke(main, arguments, catch_exceptions=False, **more)
-
-    return run_with
-
-
-def _running(version: int, **more: Any) -> dict[str, Any]:
-    return job(
-        state="running", reason=None, attempt=1, version=version, started_at=job()["created_at"], **more
-    )
-
-
-def _ended(state: str, version: int, **more: Any) -> dict[str, Any]:
-    return _running(version, **{"ran_seconds": 1.25, **more}) | {"state": state}
-
-
-def _partials(*values: Any) -> dict[str, Any]:
-    items = [
-        {"seq": 3 + i, "attempt": 1, "at": "2026-11-23T01:02:03Z", "value": v} for i, v in enumerate(values)
-    ]
-    return {"items": items, "next_after": 9, "complete": True}
-
 
 # -- submit --------------------------------------------------------------------------------------
 
@@ -138,10 +102,10 @@ def test_follow_in_a_pipe_prints_plain_lines_in_the_order_of_events(run: Run) ->
         replies=[
             job(),
             job(),
-            _running(3, progress={"done": 1, "total": 4, "message": "one"}),
-            _running(5, partials=2),
-            _partials({"n": 1}, "zwei ü"),
-            _ended("succeeded", 6, partials=2, result={"sum": 3}),
+            running(3, progress={"done": 1, "total": 4, "message": "one"}),
+            running(5, partials=2),
+            partials({"n": 1}, "zwei ü"),
+            ended("succeeded", 6, partials=2, result={"sum": 3}),
         ],
     )
     assert done.exit_code == 0
@@ -157,23 +121,23 @@ def test_follow_in_a_pipe_prints_plain_lines_in_the_order_of_events(run: Run) ->
 
 
 def test_follow_tells_the_attempts_apart_and_why_each_ended(run: Run) -> None:
-    first = _partials(1)
+    first = partials(1)
     second = {"items": [{"seq": 9, "attempt": 2, "at": "2026-11-23T01:02:03Z", "value": 2}], "complete": True}
-    backing_off = _running(5, partials=1, error=ERROR) | {"state": "queued", "reason": "backing off"}
+    backing_off = running(5, partials=1, error=ERROR) | {"state": "queued", "reason": "backing off"}
     done = run(
         "show",
         "42",
         "--follow",
         replies=[
             job(),
-            _running(2),
+            running(2),
             backing_off,
             first,
-            {"items": [_attempt(1)]},
-            _running(8) | {"attempt": 2},
-            _ended("failed", 12, partials=2, error=ERROR) | {"attempt": 4},
+            {"items": [attempt(1)]},
+            running(8) | {"attempt": 2},
+            ended("failed", 12, partials=2, error=ERROR) | {"attempt": 4},
             second | {"next_after": 9},
-            {"items": [_attempt(1), _attempt(2), _attempt(3, outcome="released", error=None), _attempt(4)]},
+            {"items": [attempt(1), attempt(2), attempt(3, outcome="released", error=None), attempt(4)]},
         ],
     )
     assert done.exit_code == 1
@@ -195,12 +159,11 @@ def test_follow_tells_the_attempts_apart_and_why_each_ended(run: Run) -> None:
 
 
 def test_follow_for_a_script_prints_each_partial_result_and_the_final_job_as_json(run: Run) -> None:
-    final = _ended("succeeded", 5, partials=2, result=7)
-    done = run("submit", "a.b", "--follow", "--json", replies=[job(), final, _partials(1, 2)])
-    assert [json.loads(line) for line in done.stdout.splitlines()] == [*_partials(1, 2)["items"], final]
+    final = ended("succeeded", 5, partials=2, result=7)
+    done = run("submit", "a.b", "--follow", "--json", replies=[job(), final, partials(1, 2)])
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [*partials(1, 2)["items"], final]
 
 
-ERROR = {"kind": "exception", "type": "ValueError", "message": "no", "traceback": "Traceback:\n  here\n"}
 FATES = [("succeeded", None, 0), ("failed", ERROR, 1), ("cancelled", None, 3)]
 
 
@@ -209,12 +172,12 @@ FATES = [("succeeded", None, 0), ("failed", ERROR, 1), ("cancelled", None, 3)]
 def test_the_exit_status_tells_the_jobs_fate(
     run: Run, state: str, error: Any, status: int, mode: list[str]
 ) -> None:
-    replies = [job(), _ended(state, 3, error=error)]
+    replies = [job(), ended(state, 3, error=error)]
     assert run("show", "42", "--follow", *mode, replies=replies).exit_code == status
 
 
 def test_a_failure_is_shown_with_its_cause_and_where_it_happened(run: Run) -> None:
-    done = run("show", "42", "--follow", replies=[job(), _ended("failed", 3, error=ERROR)])
+    done = run("show", "42", "--follow", replies=[job(), ended("failed", 3, error=ERROR)])
     assert done.stdout.splitlines() == [
         "job 42 failed after 1.25 s",
         "exception: no",
@@ -228,7 +191,7 @@ def test_a_failure_is_shown_with_its_cause_and_where_it_happened(run: Run) -> No
 
 def test_show_tells_how_a_job_stands_and_what_it_was_given(run: Run, server: Server) -> None:
     progress = {"done": 5000, "total": 20000.5, "message": None}
-    shown = _running(9, progress=progress, partials=3, labels={"who": "me"})
+    shown = running(9, progress=progress, partials=3, labels={"who": "me"})
     done = run("show", "42", replies=[shown])
     assert server.requests[0].path == "/jobs/42"
     assert done.stdout.splitlines() == [
@@ -250,9 +213,9 @@ def test_for_a_script_the_job_is_printed_as_json(run: Run, command: str) -> None
 
 def test_list_shows_a_job_a_line_with_what_came_of_it(run: Run) -> None:
     listed = [
-        _ended("succeeded", 3, result={"long": "x" * 100}, id=1234),
-        _ended("failed", 3, error=ERROR),
-        _running(3, progress={"done": 1, "total": None, "message": "one"}),
+        ended("succeeded", 3, result={"long": "x" * 100}, id=1234),
+        ended("failed", 3, error=ERROR),
+        running(3, progress={"done": 1, "total": None, "message": "one"}),
         job(id=7),
     ]
     done = run("list", replies=[{"items": listed, "next": None}])
@@ -291,7 +254,7 @@ def test_log_prints_what_the_job_printed_byte_for_byte(run: Run, server: Server)
 
 
 def test_cancel_says_what_became_of_the_job(run: Run, server: Server) -> None:
-    done = run("cancel", "42", "--grace", "0.5", replies=[_running(3) | {"reason": "stopping"}])
+    done = run("cancel", "42", "--grace", "0.5", replies=[running(3) | {"reason": "stopping"}])
     assert done.stdout == "job 42 running: stopping\n"
     assert server.requests[0].body == {"grace_seconds": 0.5}
 
@@ -308,271 +271,3 @@ def test_delete_asks_for_it_once_and_says_so(run: Run, server: Server) -> None:
     done = run("delete", "42", replies=[Reply(b"", status=204)])
     assert (done.exit_code, done.stdout) == (0, "job 42 is deleted\n")
     assert [(one.method, one.path) for one in server.requests] == [("DELETE", "/jobs/42")]
-
-
-def _attempt(number: int, **more: Any) -> dict[str, Any]:
-    return {
-        "attempt": number,
-        "dispatcher": 3,
-        "worker": 0,
-        "started_at": "2026-11-23T01:02:03Z",
-        "finished_at": "2026-11-23T01:02:05.5Z",
-        "outcome": "exception",
-        "error": {"kind": "exception", "type": "ValueError", "message": "no\nnever"},
-        "peak_memory_bytes": 3 << 20,
-        "cpu_seconds": 1.25,
-        **more,
-    }
-
-
-RUNS = {"finished_at": None, "outcome": None, "error": None, "peak_memory_bytes": None, "cpu_seconds": None}
-
-
-def test_attempts_are_listed_with_what_they_took_and_how_they_ended(run: Run, server: Server) -> None:
-    listed = {"items": [_attempt(1), _attempt(2, **RUNS, worker=None)]}
-    done = run("attempts", "42", replies=[listed])
-    assert server.requests[0].path == "/jobs/42/attempts"
-    assert done.stdout.splitlines() == [
-        "ATTEMPT  STARTED (UTC)        RAN    CPU     MEMORY  DISPATCHER  WORKER  OUTCOME",
-        "1        2026-11-23 01:02:03  2.5 s  1.25 s  3.0 MB  3           0       exception: ValueError: no never",
-        "2        2026-11-23 01:02:03                         3                   runs",
-    ]
-    assert json.loads(run("attempts", "42", "--json", replies=[listed]).stdout) == listed["items"]
-
-
-# -- partials ------------------------------------------------------------------------------------
-
-
-def _page(*seqs: int, attempt: int = 1) -> dict[str, Any]:
-    at = "2026-11-23T01:02:03Z"
-    items = [{"seq": seq, "attempt": attempt, "at": at, "value": {"of": seq}} for seq in seqs]
-    return {"items": items, "next_after": 0, "complete": False}
-
-
-def test_partials_are_a_json_value_a_line_page_after_page(run: Run, server: Server) -> None:
-    done = run("partials", "42", replies=[_page(3, 4), _page(7), _page()])
-    assert [json.loads(line) for line in done.stdout.splitlines()] == [{"of": 3}, {"of": 4}, {"of": 7}]
-    asked = [one.path.partition("after=")[2].partition("&")[0] for one in server.requests]
-    assert asked == ["0", "4", "7"]
-
-
-def test_partials_can_be_printed_whole_from_a_place_on_and_of_one_attempt(run: Run, server: Server) -> None:
-    replies = [_page(3), _page(7, attempt=2), _page()]
-    done = run("partials", "42", "--json", "--after=2", "--attempt=2", replies=replies)
-    assert [json.loads(line) for line in done.stdout.splitlines()] == _page(7, attempt=2)["items"]
-    assert "after=2" in server.requests[0].path
-
-
-# -- queues --------------------------------------------------------------------------------------
-
-
-def _queue(name: str, since: str | None = None) -> dict[str, Any]:
-    counts = {"queued": 1234, "running": 1, "succeeded": 0, "failed": 0, "cancelled": 0}
-    return {"name": name, "paused": since is not None, "paused_since": since, "jobs": counts}
-
-
-def test_queues_are_listed_with_their_jobs_and_since_when_they_are_paused(run: Run) -> None:
-    listed = [_queue("default"), _queue("night", "2026-11-23T01:02:03Z")]
-    assert run("queues", replies=[{"items": listed}]).stdout.splitlines() == [
-        "QUEUE    QUEUED  RUNNING  SUCCEEDED  FAILED  CANCELLED  PAUSED SINCE (UTC)",
-        "default  1,234   1        0          0       0",
-        "night    1,234   1        0          0       0          2026-11-23 01:02:03",
-    ]
-    assert json.loads(run("queues", "--json", replies=[{"items": listed}]).stdout) == listed
-
-
-@pytest.mark.parametrize(("action", "paused"), [("pause", True), ("resume", False)])
-def test_queues_are_paused_and_resumed_by_name(run: Run, server: Server, action: str, paused: bool) -> None:
-    done = run("queues", action, "a b", "night", "--json", replies=[_queue("a b"), _queue("night")])
-    assert json.loads(done.stdout) == [_queue("a b"), _queue("night")]
-    told = [(one.method, one.path, one.body) for one in server.requests]
-    assert told == [
-        ("PATCH", "/queues/a%20b", {"paused": paused}),
-        ("PATCH", "/queues/night", {"paused": paused}),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "why"), [(["pause"], "name the queues to pause"), (["night"], "'night' is not one of")]
-)
-def test_what_is_to_be_done_to_a_queue_must_be_said(
-    run: Run, server: Server, arguments: list[str], why: str
-) -> None:
-    done = run("queues", *arguments)
-    assert (done.exit_code, done.stdout, server.requests) == (2, "", [])
-    assert why in done.stderr
-
-
-# -- tasks ---------------------------------------------------------------------------------------
-
-TASK = {
-    "name": "my.score",
-    "doc": "Score rows.\n\nMore about it.",
-    "params": {
-        "properties": {
-            "rows": {"type": "array", "items": {"$ref": "#/$defs/Point"}},
-            "limit": {"type": "integer", "minimum": 1, "maximum": 1000000, "default": 5},
-            "mode": {"enum": ["fast", "exact"], "default": "fast"},
-            "name": {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None},
-        },
-        "required": ["rows"],
-        "$defs": {
-            "Point": {
-                "type": "object",
-                "properties": {
-                    "x": {"type": "number"},
-                    "of": {"anyOf": [{"$ref": "#/$defs/Point"}, {"type": "null"}], "default": None},
-                },
-                "required": ["x"],
-            }
-        },
-    },
-    "options": {"timeout": 60.0, "retries": 0},
-}
-
-
-def tasks(*items: dict[str, Any], **errors: str) -> dict[str, Any]:
-    return {"items": list(items), "module_errors": errors}
-
-
-def test_tasks_lists_each_with_the_first_line_about_it(run: Run) -> None:
-    done = run("tasks", replies=[tasks(TASK, TASK | {"name": "b", "doc": ""})])
-    assert done.stdout.splitlines() == ["TASK      WHAT IT DOES", "my.score  Score rows.", "b"]
-
-
-def test_without_tasks_it_says_what_may_be_wrong(run: Run) -> None:
-    assert "is a dispatcher running?" in run("tasks", replies=[tasks()]).stderr
-
-
-def test_tasks_names_the_modules_that_cannot_be_imported(run: Run) -> None:
-    done = run("tasks", replies=[tasks(TASK, mine="ImportError: no such thing")])
-    assert "my.score" in done.stdout
-    assert (
-        done.stderr
-        == "module mine cannot be imported, its tasks are not served: ImportError: no such thing\n"
-    )
-    assert "dispatcher" not in run("tasks", replies=[tasks(mine="ImportError")]).stderr
-
-
-def test_a_task_is_described_with_its_parameters_and_a_command_to_call_it(run: Run) -> None:
-    done = run("tasks", "my.score", replies=[TASK])
-    assert done.stdout.splitlines() == [
-        "my.score",
-        "",
-        "  Score rows.",
-        "",
-        "  More about it.",
-        "",
-        "  PARAMETER  TYPE                       DEFAULT",
-        "  rows       array of Point             (must be given)",
-        "    x        number                     (must be given)",
-        "    of       Point | null               null",
-        "  limit      integer >= 1 <= 1,000,000  5",
-        '  mode       "fast" | "exact"           "fast"',
-        "  name       string | null              null",
-        "",
-        "  OPTION   VALUE",
-        "  timeout  60.0",
-        "  retries  0",
-        "",
-        "  jobrunner submit my.score 'rows=[{\"x\": 1.0}]' --follow",
-    ]
-
-
-def test_for_a_script_tasks_are_json(run: Run) -> None:
-    assert json.loads(run("tasks", "my.score", "--json", replies=[TASK]).stdout) == TASK
-    assert json.loads(run("tasks", "--json", replies=[tasks(TASK)]).stdout) == [TASK]
-
-
-# -- errors --------------------------------------------------------------------------------------
-
-TALKING = [
-    ["submit", "t"],
-    ["show", "1"],
-    ["show", "1", "--follow"],
-    ["list"],
-    ["wait", "1"],
-    ["log", "1"],
-    ["log", "1", "--follow"],
-    ["partials", "1"],
-    ["partials", "1", "--follow"],
-    ["attempts", "1"],
-    ["cancel", "1"],
-    ["retry", "1"],
-    ["delete", "1"],
-    ["tasks"],
-    ["queues"],
-    ["queues", "pause", "q"],
-    ["top"],
-]
-
-
-@pytest.mark.parametrize("arguments", TALKING)
-def test_a_problem_ends_a_command_with_one_line_on_stderr(run: Run, arguments: list[str]) -> None:
-    done = run(*arguments, replies=[Reply({"title": "No", "detail": "there is no job 1"}, status=404)])
-    assert (done.exit_code, done.stdout, done.stderr) == (1, "", "Error: there is no job 1\n")
-
-
-@pytest.mark.parametrize("arguments", TALKING)
-def test_an_api_that_is_not_there_ends_a_command_with_status_1_and_the_remedy(
-    run: Run, arguments: list[str]
-) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{free.getsockname()[1]}"
-        done = run(*arguments, "--url", url)
-    assert (done.exit_code, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"Error: nothing answers at {url}: start it with `jobrunner serve`")
-    assert done.stderr.count("\n") == 1
-
-
-@pytest.mark.parametrize("arguments", TALKING)
-@pytest.mark.parametrize(
-    ("token", "what"), [(None, "put it into JOBRUNNER_TOKEN"), ("abc", "is wrong or was revoked")]
-)
-def test_who_is_locked_out_is_told_what_to_do(
-    run: Run, monkeypatch: pytest.MonkeyPatch, arguments: list[str], token: str | None, what: str
-) -> None:
-    monkeypatch.delenv("JOBRUNNER_TOKEN", raising=False)
-    if token is not None:
-        monkeypatch.setenv("JOBRUNNER_TOKEN", token)
-    done = run(*arguments, replies=[Reply({"title": "No", "detail": "send a token"}, status=401)])
-    assert (done.exit_code, done.stdout) == (1, "")
-    assert done.stderr.startswith("Error: send a token: ")
-    assert what in done.stderr
-    assert "`jobrunner token create NAME --scope submit`" in done.stderr
-    assert done.stderr.count("\n") == 1
-
-
-@pytest.mark.parametrize("arguments", TALKING)
-def test_an_address_that_is_none_ends_a_command_with_status_2(run: Run, arguments: list[str]) -> None:
-    done = run(*arguments, "--url", "ftp://x")
-    assert (done.exit_code, done.stdout) == (2, "")
-    assert done.stderr.startswith("Error: url = 'ftp://x' (from --url or JOBRUNNER_URL): must be ")
-
-
-def test_what_the_terminal_cannot_show_is_escaped(server: Server) -> None:
-    server.replies = [Reply(job(params={"name": "Zoë →"}))]
-    done = subprocess.run(
-        command("show", "42", "--url", server.url),
-        env=environ(PYTHONIOENCODING="latin-1"),
-        capture_output=True,
-        encoding="latin-1",
-        check=True,
-    )
-    assert '{"name": "Zoë \\u2192"}' in done.stdout
-
-
-def test_ctrl_c_while_the_api_thinks_ends_a_command_with_130() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        asking = subprocess.Popen(
-            command("list", "--url", f"127.0.0.1:{silent.getsockname()[1]}"),
-            env=environ(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        connection, _ = silent.accept()
-        with connection:
-            asking.send_signal(signal.SIGINT)
-            assert asking.communicate(timeout=60) == (b"", b"")
-    assert asking.returncode == 130

@@ -21,6 +21,8 @@ OTHERS = {
     "port": "1234",
     "api_workers": "2",
     "api_threads": "5",
+    "max_waiting": "6",
+    "max_wait": "4.5",
     "grace_seconds": "0.25",
     "drain_seconds": "1.5",
     "lease_seconds": "3.5",
