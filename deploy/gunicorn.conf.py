@@ -6,6 +6,7 @@ JOBRUNNER_<NAME>, or from the TOML file that JOBRUNNER_CONFIG names, or from `jo
 
 import os
 from pathlib import Path
+from typing import Any
 
 from jobrunner.api.app import create_app
 from jobrunner.api.context import Api
@@ -18,13 +19,18 @@ _settings = load({}, os.environ, Path(_file) if _file else None)
 
 def application() -> Api:
     """Return what gunicorn serves."""
-    return create_app(_settings, needs_token=_needs_token)
+    return create_app(_settings)
+
+
+def when_ready(arbiter: Any) -> None:
+    """End the start if others could come in without a token, wherever `-b` has gunicorn listen."""
+    if needs_token_at([listener.sock.getsockname() for listener in arbiter.LISTENERS], _settings):
+        arbiter.app.wsgi().keyring.lock()
 
 
 wsgi_app = "__config__:application()"  # gunicorn's name for this file
 _host = f"[{_settings.host}]" if ":" in _settings.host else _settings.host
 bind = [f"{_host}:{_settings.port}"]
-_needs_token = needs_token_at(bind[0], _settings)  # or ends the start: it takes a token to listen to others
 
 worker_class = "jobrunner.api.gunicorn_worker.ProblemWorker"
 pre_fork = "jobrunner.api.gunicorn_worker.pre_fork"  # no signal is lost while a worker starts

@@ -97,9 +97,9 @@ class TaskNotFoundError(JobrunnerError):
 
 
 class QueueNotFoundError(JobrunnerError):
-    """No job has ever been in this queue.
+    """There is no such queue.
 
-    A queue comes into being with its first job; `GET /queues` lists those that there are.
+    A queue is there while it holds jobs or is paused; `GET /queues` lists those that there are.
     """
 
     def __init__(self, name: str, known: list[str]) -> None:
@@ -109,7 +109,7 @@ class QueueNotFoundError(JobrunnerError):
 class TooManyQueuesError(JobrunnerError):
     """There are as many queues as may be.
 
-    Queues are few and stay; to mark jobs, give them labels.
+    A queue stays as long as its jobs do; to mark jobs, give them labels.
     """
 
     def __init__(self, limit: int) -> None:

@@ -41,10 +41,12 @@ class Bell:
         directory.mkdir(parents=True, exist_ok=True)
         self._path = directory / name
         self._path.unlink(missing_ok=True)
-        self._socket = _datagram_socket()
-        with _opened(directory) as folder:
-            _remove_dead(folder, self._socket)
-            self._socket.bind(_address(folder, name))
+        with contextlib.ExitStack() as undo:
+            self._socket = undo.enter_context(_datagram_socket())
+            with _opened(directory) as folder:
+                _remove_dead(folder, self._socket)
+                self._socket.bind(_address(folder, name))
+            undo.pop_all()
 
     def fileno(self) -> int:
         """Return the descriptor to wait on."""

@@ -1,6 +1,5 @@
 """The application as its views see it: the settings, the store, the way to wake a dispatcher."""
 
-from collections.abc import Collection, Mapping
 from typing import cast
 
 from flask import Flask, current_app
@@ -10,8 +9,9 @@ from jobrunner.api.intake import Intake
 from jobrunner.api.keyring import Keyring
 from jobrunner.api.watcher import Watcher
 from jobrunner.settings import Settings
-from jobrunner.store import jobs, migrations
+from jobrunner.store import migrations
 from jobrunner.store.engine import Store
+from jobrunner.store.lookout import Lookout
 from jobrunner.wakeup import DISPATCHERS, WATCHERS, wake
 
 
@@ -28,7 +28,9 @@ class Api(Flask):
         self._store = Store(settings.url)
         self._bells = settings.data / DISPATCHERS, settings.data / WATCHERS
         self.keyring = Keyring(lambda: self.store)
-        self.watcher = Watcher(self._versions, settings.data / WATCHERS, places=settings.max_waiting)
+        self.watcher = Watcher(
+            lambda: Lookout(lambda: self.store), settings.data / WATCHERS, places=settings.max_waiting
+        )
         self.intake = Intake(lambda: self.store, self.ring, max_queued=settings.max_queued)
         self._has_right_schema = False
 
@@ -48,10 +50,6 @@ class Api(Flask):
         """Have the dispatchers, and all who wait for news, look at once for what has just been committed."""
         for bells in self._bells:
             wake(bells)
-
-    def _versions(self, ids: Collection[int]) -> Mapping[int, int]:
-        with self.store.read() as connection:
-            return jobs.versions(connection, ids)
 
 
 class _JobId(BaseConverter):

@@ -1,6 +1,8 @@
 """`/jobs/{id}/events`: a job's history as server-sent events, with exact resume."""
 
+import itertools
 from collections.abc import Iterator
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -9,7 +11,7 @@ from flask import Blueprint, Response, request
 
 from jobrunner.api import query, schemas
 from jobrunner.api.context import this_api
-from jobrunner.api.following import News, follow
+from jobrunner.api.following import News, follow, pieces
 from jobrunner.api.refusals import InvalidQueryError
 from jobrunner.api.replies import one_line
 from jobrunner.reports import EventKind
@@ -30,7 +32,7 @@ def stream_events(job_id: int) -> Response:
         job = jobs.get(connection, job_id)
     if job.is_final and after >= job.version:
         return Response(status=HTTPStatus.NO_CONTENT)  # tells a browser not to connect again
-    answer = Response(_stream(follow(job_id, after)), mimetype="text/event-stream")
+    answer = Response(_stream(job_id, follow(job_id, after)), mimetype="text/event-stream")
     answer.headers["X-Accel-Buffering"] = "no"  # a proxy must not keep events to itself
     return answer
 
@@ -45,13 +47,16 @@ def _seen(asked: int) -> int:
     return int(last)
 
 
-def _stream(news: Iterator[News]) -> Iterator[bytes]:
-    yield _RECONNECT
-    for one in news:
-        yield b"".join(map(_event, one.events)) or _SIGN_OF_LIFE
-        if one.is_last:
-            told = {"id": one.job.id, "state": one.job.state, "version": one.job.version}
-            yield _frame(one.job.version, "end", told)
+def _stream(job_id: int, news: Iterator[News]) -> Iterator[bytes]:
+    # Not a loop of its own, which would keep what it told last while nothing comes.
+    return itertools.chain([_RECONNECT], itertools.chain.from_iterable(map(partial(_frames, job_id), news)))
+
+
+def _frames(job_id: int, news: News) -> Iterator[bytes]:
+    yield from pieces(map(_event, news.events)) if news.events else (_SIGN_OF_LIFE,)
+    if news.is_last:
+        told = {"id": job_id, "state": news.state, "version": news.version}
+        yield _frame(news.version, "end", told)
 
 
 def _event(event: Event) -> bytes:

@@ -6,6 +6,7 @@ marshmallow's own fields coerce; these say in one sentence what they take.
 import re
 import unicodedata
 from abc import abstractmethod
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -266,12 +267,12 @@ class Ids(_Field):
         self._most = most
 
     def read(self, value: Any) -> list[tuple[int, int]]:
-        """Return the first and the last of each range; one that has no end ends where all ids do."""
+        """Return the first and the last of each range, none of which touch; without an end it ends where all ids do."""
         parts = value.split(",")
         matches = [_ID_RANGE.fullmatch(part) for part in parts[: self._most]]
         if len(parts) > self._most or None in matches:
             raise ValueError
-        return [_first_and_last(match) for match in matches if match is not None]
+        return _merged(_first_and_last(match) for match in matches if match is not None)
 
     def json_schema(self) -> dict[str, Any]:
         """Allow the form and the number."""
@@ -282,6 +283,19 @@ class Ids(_Field):
 def _first_and_last(match: re.Match[str]) -> tuple[int, int]:
     first, dash, last = match.groups()
     return int(first), int(last or _MAX_ID) if dash else int(first)
+
+
+def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the same ids in ascending ranges that do not touch."""
+    found: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if first > last:
+            continue
+        if found and first <= found[-1][1] + 1:
+            found[-1] = (found[-1][0], max(found[-1][1], last))
+        else:
+            found.append((first, last))
+    return found
 
 
 class ListedIds(_Field):

@@ -1,7 +1,7 @@
 """What a job has left so far: its result, its partial results, its log, its attempts."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from flask import Blueprint, Response, request
@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from jobrunner.api import query, schemas, waiting
 from jobrunner.api.context import this_api
-from jobrunner.api.following import News, follow, is_over
+from jobrunner.api.following import News, follow, is_over, pieces
 from jobrunner.api.refusals import AttemptNotFoundError, JobFailedError, NotFinishedError
 from jobrunner.api.replies import json_reply, one_line, tagged, unchanged, with_retry_after
 from jobrunner.api.shapes import attempt_shape
@@ -25,8 +25,9 @@ _WAIT: Final = schemas.WaitQuery()
 _PARTIALS: Final = schemas.PartialsQuery()
 _LOG: Final = schemas.LogQuery()
 _NDJSON: Final = "application/x-ndjson"
+_SIGN_OF_LIFE: Final = b"\n"
 _CHUNK: Final = 64  # events read at a time, for one may be a megabyte
-_PAGE_BYTES: Final = 16 << 20  # of partial results in one answer, beside its last chunk
+_PAGE_CHARACTERS: Final = 16 << 20  # of partial results in one answer, beside its last one
 
 
 @routes.get("/jobs/<job_id:job_id>/result")
@@ -54,7 +55,7 @@ def list_partials(job_id: int) -> Response:
             _require_attempt(jobs.get(connection, job_id), attempt)
     if request.accept_mimetypes.best_match(["application/json", _NDJSON]) == _NDJSON:
         news = follow(job_id, after, (EventKind.PARTIAL,), attempt)
-        return Response(map(_lines, news), mimetype=_NDJSON)
+        return Response(itertools.chain.from_iterable(map(_lines, news)), mimetype=_NDJSON)
     _await_partial(job_id, after, attempt, waiting.seconds(asked["wait"]))
     with this_api().store.read() as connection:
         job = jobs.get(connection, job_id)
@@ -67,8 +68,8 @@ def list_partials(job_id: int) -> Response:
     return with_retry_after(job, json_reply(page))
 
 
-def _lines(news: News) -> bytes:
-    return b"".join(one_line(_shape(one)) for one in news.events) or b"\n"  # a sign of life
+def _lines(news: News) -> Iterable[bytes]:
+    return pieces(one_line(_shape(one)) for one in news.events) if news.events else (_SIGN_OF_LIFE,)
 
 
 def _shape(one: Event) -> dict[str, Any]:
@@ -94,19 +95,18 @@ def _await_partial(job_id: int, after: int, attempt: int | None, wait_seconds: f
 def _partials(
     connection: Connection, job_id: int, after: int, attempt: int | None, limit: int
 ) -> tuple[list[Event], bool]:
-    """Return a page of partial results, fewer than `limit` if they are large, and whether more are there."""
-    found: list[Event] = []
-    of: dict[str, Any] = {"kinds": (EventKind.PARTIAL,), "attempt": attempt}
-    size = 0
-    while len(found) <= limit and size <= _PAGE_BYTES:
-        wanted = min(_CHUNK, limit + 1 - len(found))
-        chunk = events.after(connection, job_id, seq=after, limit=wanted, **of)
-        found += chunk
-        if len(chunk) < wanted:
-            return found, False
-        after = chunk[-1].seq
-        size += sum(len(one.data) for one in chunk)
-    return found[:limit], True
+    """Return a page of partial results, fewer than `limit` if they are large, and whether more may be there."""
+    found = events.after(
+        connection,
+        job_id,
+        seq=after,
+        kinds=(EventKind.PARTIAL,),
+        attempt=attempt,
+        limit=limit + 1,
+        most_characters=_PAGE_CHARACTERS,
+    )
+    has_more = len(found) > limit or sum(len(one.data) for one in found) >= _PAGE_CHARACTERS
+    return found[:limit], has_more
 
 
 @routes.get("/jobs/<job_id:job_id>/log")
@@ -122,12 +122,13 @@ def show_log(job_id: int) -> Response:
         text = last_lines(text, asked["tail"])
     if asked["follow"]:
         news = follow(job_id, job.version, (EventKind.LOG,), asked["attempt"])
-        return Response(itertools.chain([text], map(_text, news)), mimetype="text/plain")
+        told = itertools.chain.from_iterable(map(_text, news))
+        return Response(itertools.chain([text.encode()], told), mimetype="text/plain")
     return with_retry_after(job, Response(text, mimetype="text/plain"))
 
 
-def _text(news: News) -> str:
-    return "".join(one.data for one in news.events)
+def _text(news: News) -> Iterator[bytes]:
+    return pieces(one.data.encode() for one in news.events)
 
 
 def _log(connection: Connection, job_id: int, attempt: int) -> Iterator[str]:

@@ -4,6 +4,7 @@ Whoever comes first stores for all who have come; who comes meanwhile waits for 
 before his jobs are on disk.
 """
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -14,7 +15,7 @@ from sqlalchemy import Connection
 
 from jobrunner.api.refusals import IdempotencyMismatchError
 from jobrunner.clock import utc_now
-from jobrunner.errors import QueueFullError, TooManyQueuesError
+from jobrunner.errors import QueueFullError, StoreError, TooManyQueuesError
 from jobrunner.lifecycle import State
 from jobrunner.store import idempotency, jobs, queues
 from jobrunner.store.engine import CHECKPOINT_BYTES_WITHOUT_DAEMON, Store
@@ -23,6 +24,7 @@ from jobrunner.store.quick import Source
 
 MAX_QUEUES: Final = 1000  #: a counter for each is kept, and read
 TURN_JOBS: Final = 10_000  #: that are stored in one transaction, beside the one submission that passes this
+_log: Final = logging.getLogger(__name__)
 
 
 class Claim(NamedTuple):
@@ -78,7 +80,7 @@ class Intake:
 
         Args:
             store: where to store.
-            ring: called after each commit; it does not fail.
+            ring: called after each commit.
             max_queued: how many jobs may be queued.
         """
         self._store = store
@@ -111,23 +113,17 @@ class Intake:
         return mine.stored
 
     def _store_some(self) -> None:
-        taken = self._take()
-        try:
-            store = self._store()
-            # Before the write, not after it: if this fails, the answer says so, and nothing was stored.
-            store.checkpoint_if_large(CHECKPOINT_BYTES_WITHOUT_DAEMON)
-            with store.write(durable=True) as connection:
-                if admitted := list(self._admitted(connection, taken)):
-                    _submit(connection, admitted)
-            if admitted:
-                self._ring()
-        except Exception as error:  # noqa: BLE001 - it is raised in each thread whose jobs are not stored
-            for one in taken:
-                one.stored, one.error = None, one.error or error
-
-    def _take(self) -> list[_Submission]:
-        """Take some of those that wait; two with the same key take turns, for the second is a replay of the first."""
         taken: list[_Submission] = []
+        try:
+            self._take(taken)
+            self._store_together(taken)
+        finally:
+            for one in taken:  # whatever ends this thread must not have others wait for ever
+                if not one.is_done:
+                    one.error = RuntimeError("the thread that was to store this was ended")
+
+    def _take(self, taken: list[_Submission]) -> None:
+        """Take some of those that wait; two with the same key take turns, for the second is a replay of the first."""
         jobs_taken = 0
         keys = set()
         while self._waiting and jobs_taken < TURN_JOBS:
@@ -137,7 +133,32 @@ class Intake:
             keys |= set() if claim is None else {claim[:2]}
             taken.append(self._waiting.popleft())
             jobs_taken += len(taken[-1].new)
-        return taken
+
+    def _store_together(self, taken: Sequence[_Submission]) -> None:
+        try:
+            self._commit(taken)
+        except Exception as error:  # noqa: BLE001 - it is raised in each thread whose jobs are not stored
+            for one in taken:
+                one.stored, one.error = None, None
+            if len(taken) > 1 and not isinstance(error, StoreError):
+                for one in taken:  # the fault of one is not that of the others
+                    self._store_together([one])
+                return
+            for one in taken:
+                one.error = error
+
+    def _commit(self, taken: Sequence[_Submission]) -> None:
+        store = self._store()
+        # Before the write, not after it: if this fails, the answer says so, and nothing was stored.
+        store.checkpoint_if_large(CHECKPOINT_BYTES_WITHOUT_DAEMON)
+        with store.write(durable=True) as connection:
+            if admitted := list(self._admitted(connection, taken)):
+                _submit(connection, admitted)
+        if admitted:
+            try:
+                self._ring()
+            except Exception:  # noqa: BLE001 - what is stored stays stored, and is found a little later
+                _log.exception("nobody could be woken")
 
     def _admitted(self, connection: Connection, taken: Sequence[_Submission]) -> Iterator[_Submission]:
         """Yield those that are to be stored; replay or refuse the others."""

@@ -64,7 +64,7 @@ def show_job(job_id: int) -> Response:
     if (answer := unchanged(store, job_id)) is not None:
         return answer
     job = jobs.get(store, job_id)
-    return tagged(job.version, job_reply(store, job))
+    return tagged(job.version, job_reply(job, situation(store)))
 
 
 @routes.post("/jobs/<job_id:job_id>/cancel")
@@ -76,7 +76,7 @@ def cancel_job(job_id: int) -> Response:
         _refuse_finished(jobs.get(connection, job_id))
         state = moves.cancel(connection, job_id, grace_seconds=grace_seconds, now=utc_now())
         status = HTTPStatus.OK if state is State.CANCELLED else HTTPStatus.ACCEPTED
-        reply = job_reply(connection, jobs.get(connection, job_id), status)
+        reply = job_reply(jobs.get(connection, job_id), situation(connection), status)
     this_api().ring()
     return reply
 
@@ -100,7 +100,7 @@ def retry_job(job_id: int) -> Response:
     with this_api().store.write(durable=True) as connection:
         require_room(jobs.counts(connection)[State.QUEUED], 1, this_api().settings.max_queued)
         moves.requeue(connection, job_id, now=utc_now())
-        reply = job_reply(connection, jobs.get(connection, job_id), HTTPStatus.ACCEPTED)
+        reply = job_reply(jobs.get(connection, job_id), situation(connection), HTTPStatus.ACCEPTED)
     this_api().ring()
     return reply
 

@@ -19,7 +19,7 @@ _CHANGE: Final = schemas.QueueChange()
 
 @routes.get("/queues")
 def list_queues() -> Response:
-    """List the queues: how many jobs each holds, by state, and whether it is paused."""
+    """List the queues that hold jobs or are paused, and `default`: how many jobs each holds, by state."""
     query.read()
     with this_api().store.read() as connection:
         found = queues.all_queues(connection)
@@ -42,14 +42,15 @@ def change_queue(name: str) -> Response:
     if flaws:
         raise invalid_fields(flaw._replace(path=flaw.path[1:]) for flaw in flaws)
     with this_api().store.write(durable=True) as connection:
-        name = _found(connection, name).name
+        queue = _found(connection, name)
         if asked[0]["paused"]:
-            queues.pause(connection, name, now=utc_now())
+            queues.pause(connection, queue.name, now=utc_now())
+            queue = queues.get(connection, queue.name)
         else:
-            queues.resume(connection, name)
-        reply = json_reply(_shape(queues.get(connection, name)))
+            queues.resume(connection, queue.name)
+            queue = queue._replace(paused_since=None)  # not read again: without jobs it is gone now
     this_api().ring()
-    return reply
+    return json_reply(_shape(queue))
 
 
 def _found(connection: Connection, name: str) -> Queue:

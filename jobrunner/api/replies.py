@@ -11,7 +11,7 @@ from flask import Response, request
 
 from jobrunner.api.context import this_api
 from jobrunner.api.shapes import job_shape
-from jobrunner.api.situation import Situation
+from jobrunner.api.situation import Situation, Unseen
 from jobrunner.clock import utc_now
 from jobrunner.lifecycle import FINAL
 from jobrunner.store import jobs
@@ -33,9 +33,9 @@ def one_line(value: Any) -> bytes:
     return msgspec.json.encode(value) + b"\n"
 
 
-def job_reply(source: Source, job: Job, status: HTTPStatus = HTTPStatus.OK) -> Response:
+def job_reply(job: Job, around: Situation | Unseen, status: HTTPStatus = HTTPStatus.OK) -> Response:
     """Return the job as it stands, and when to ask again."""
-    return with_retry_after(job, json_reply(job_shape(job, situation(source)), status))
+    return with_retry_after(job, json_reply(job_shape(job, around), status))
 
 
 def situation(source: Source) -> Situation:

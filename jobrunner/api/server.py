@@ -6,13 +6,12 @@ import logging
 import os
 import resource
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger as GunicornLogger  # type: ignore[import-untyped]
 from gunicorn.systemd import SD_LISTEN_FDS_START  # type: ignore[import-untyped]
-from gunicorn.util import parse_address  # type: ignore[import-untyped]
 from sqlalchemy import Connection
 
 from jobrunner import logs
@@ -30,38 +29,36 @@ _IDLE: Final = 1000  # connections on which nothing comes, at most
 _log: Final = logging.getLogger(__name__)
 
 
-def run(settings: Settings, bind: str | None = None) -> None:
+def run(settings: Settings) -> None:
     """Serve until SIGTERM, then end the process.
 
     A socket that systemd passes (`LISTEN_FDS`) is taken instead of any address.
 
     Args:
         settings: where to listen, with how many processes and threads.
-        bind: `host:port`, `unix:path` or `fd://number` in the place of the settings' own.
 
     Raises:
         SettingError: the address could be reached from other machines, and there is no token.
         StoreError: `database_url` names no store that this version can use.
     """
-    address = bind or f"{f'[{settings.host}]' if ':' in settings.host else settings.host}:{settings.port}"
-    needs_token = needs_token_at(address, settings)
+    address = f"{f'[{settings.host}]' if ':' in settings.host else settings.host}:{settings.port}"
+    needs_token = needs_token_at(_passed_by_systemd() or [(settings.host, settings.port)], settings)
     if not needs_token:
         _say_if_open(address, settings)
     _Server(settings, address, needs_token=needs_token).run()
 
 
-def needs_token_at(address: str, settings: Settings) -> bool:
+def needs_token_at(names: Iterable[Any], settings: Settings) -> bool:
     """Return whether the API can be reached there from other machines, so that every request needs a token.
 
     Args:
-        address: where it listens, unless systemd passes a socket.
+        names: of the sockets on which it listens: (host, port, ...), or a path.
         settings: where the store is.
 
     Raises:
         SettingError: it can, and there is no token.
         StoreError: it can, and whether there is one cannot be known.
     """
-    names = _passed_by_systemd() or [parse_address(address)]
     elsewhere = [name[0] for name in names if isinstance(name, tuple) and not _is_loopback(name[0])]
     if not elsewhere:
         return False

@@ -5,13 +5,13 @@ from typing import Any
 
 from msgspec import Raw
 
-from jobrunner.api.situation import Situation
+from jobrunner.api.situation import Situation, Unseen
 from jobrunner.lifecycle import State
 from jobrunner.store.attempts import Attempt
 from jobrunner.store.jobs import Job
 
 
-def job_shape(job: Job, situation: Situation) -> dict[str, Any]:
+def job_shape(job: Job, situation: Situation | Unseen) -> dict[str, Any]:
     """Return the job as every answer shows it."""
     path = f"/jobs/{job.id}"
     return {

@@ -1,6 +1,7 @@
 """What a job's surroundings say about it: why it stands where it stands."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 
@@ -50,3 +51,13 @@ class Situation:
         if job.task in self._served:
             return "waiting for a worker"
         return "no dispatcher has its task" if self._dispatchers else "no dispatcher"
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Stands in for surroundings that cannot be read: the job is known, why it waits is not."""
+
+    now: datetime
+
+    def reason(self, _: Job) -> None:
+        """Tell nothing."""

@@ -11,7 +11,8 @@ from jobrunner.api.context import this_api
 from jobrunner.api.intake import Stored
 from jobrunner.api.pointers import Flaw, invalid_fields
 from jobrunner.api.refusals import BatchTooLargeError
-from jobrunner.api.replies import job_reply, json_reply
+from jobrunner.api.replies import job_reply, json_reply, situation
+from jobrunner.api.situation import Unseen
 from jobrunner.clock import utc_now
 from jobrunner.errors import JobNotFoundError, StoreError
 from jobrunner.store import jobs
@@ -26,19 +27,22 @@ def submit() -> Response:
     """Submit a job; with `wait`, answer when it is final."""
     wait_seconds = waiting.seconds(query.read(_WAIT)["wait"])
     stored = _stored(body.read(), single=True)
-    job = stored.first
-    if wait_seconds:
-        # It is stored: what goes wrong from here on must not look as if it were not.
-        with contextlib.suppress(StoreError, JobNotFoundError):
+    job, around = stored.first, situation(this_api().store)
+    # It is stored: what goes wrong from here on must not look as if it were not.
+    with contextlib.suppress(StoreError, JobNotFoundError):
+        if wait_seconds:
             waiting.until_final(job.id, wait_seconds)
-            job = jobs.get(this_api().store, job.id)
-    return _marked(_job_reply(job), stored)
-
-
-def _job_reply(job: Job) -> Response:
-    reply = job_reply(this_api().store, job, HTTPStatus.OK if job.is_final else HTTPStatus.ACCEPTED)
+            job, around = jobs.get(this_api().store, job.id), situation(this_api().store)
+    try:
+        reply = job_reply(job, around, _status(job))
+    except StoreError:
+        reply = job_reply(job, Unseen(around.now), _status(job))
     reply.headers["Location"] = f"/jobs/{job.id}"
-    return reply
+    return _marked(reply, stored)
+
+
+def _status(job: Job) -> HTTPStatus:
+    return HTTPStatus.OK if job.is_final else HTTPStatus.ACCEPTED
 
 
 @routes.post("/jobs/batch")
@@ -64,7 +68,8 @@ def _stored(asked: Any, *, single: bool) -> Stored:
     api, claim = this_api(), idempotency.read(asked)
     # Before all checks: its task may be gone by now, or the queue full.
     if claim is not None and (known := claim.replayed(api.store)) is not None:
-        return Stored(known, jobs.get(api.store, known[0]), is_replayed=True)
+        with contextlib.suppress(JobNotFoundError):  # it is being removed, and its key with it
+            return Stored(known, jobs.get(api.store, known[0]), is_replayed=True)
     return api.intake.store(_checked([asked] if single else asked, single=single), claim)
 
 

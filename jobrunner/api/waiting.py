@@ -18,6 +18,7 @@ from jobrunner.lifecycle import FINAL, State
 from jobrunner.store import jobs
 
 SLICE_SECONDS: Final = 10.0  #: between two looks whether the client is still there
+LOOKING_SHARE: Final = 0.25  #: of a core, that goes into looks of `until_some` at most
 _Found = TypeVar("_Found")
 _WAIT: Final = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(?=$|[,;])', re.IGNORECASE)
 
@@ -55,17 +56,24 @@ def until(job_id: int, is_enough: Callable[[int, State], bool], wait_seconds: fl
 
 
 def until_some(look: Callable[[], list[_Found]], wait_seconds: float) -> list[_Found]:
-    """Return what `look` finds, as soon as it finds anything; it looks after each commit that may matter."""
+    """Return what `look` finds, as soon as it finds anything; it looks again when something has been committed.
+
+    The more its looks cost, and the more wait beside it, the longer it rests after each.
+    """
     api, client_is_gone = this_api(), client()
     give_up_at = time.monotonic() + wait_seconds
     with api.watcher.place() as is_free:
         while True:
-            rings = api.watcher.rings
+            changes = api.watcher.changes
+            began_at = time.thread_time()
             found = look()
+            cost_seconds = time.thread_time() - began_at
             left = give_up_at - time.monotonic()
             if found or not is_free or api.watcher.is_closed or left <= 0 or client_is_gone():
                 return found
-            api.watcher.wait(ANY_JOB, rings, min(left, SLICE_SECONDS))
+            rest_seconds = min(cost_seconds * api.watcher.waiting / LOOKING_SHARE, left, SLICE_SECONDS)
+            api.watcher.rest(rest_seconds)
+            api.watcher.wait(ANY_JOB, changes, min(left, SLICE_SECONDS) - rest_seconds)
 
 
 def until_final(job_id: int, wait_seconds: float) -> None:

@@ -1,28 +1,31 @@
 """The watcher: in each process of the API one thread that looks, for all who wait for news of a job.
 
-It looks when a bell says that something was committed, and now and then without one.  So nobody who waits asks
-the store again and again, and a process in which nobody waits looks at nothing.
+It looks when a bell says that something was committed, and now and then without one; where nothing was, it reads no
+job.  So nobody who waits asks the store again and again, and a process in which nobody waits looks at nothing.
 """
 
 import contextlib
+import itertools
 import logging
 import os
-import selectors
+import select
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 from jobrunner.errors import StoreError
+from jobrunner.store.lookout import Lookout
 from jobrunner.wakeup import SUFFIX, Bell
 
-LOOK_SECONDS: Final = 0.25  #: between two looks that no bell asked for
+LOOK_SECONDS: Final = 0.25  #: between two looks that nobody asked for
 IDLE_SECONDS: Final = 5.0  #: without anybody who waits, until the thread ends
 
-ANY_JOB: Final = 0  #: no job has this id; its version is how often the bell has rung
+ANY_JOB: Final = 0  #: no job has this id; its version is how often something was seen to be committed
 
 _log = logging.getLogger(__name__)
+_bell_numbers = itertools.count(1)
 
 
 class _Waiter:
@@ -36,31 +39,34 @@ class _Waiter:
 class Watcher:
     """Knows who waits for which job."""
 
-    def __init__(
-        self, versions: Callable[[Collection[int]], Mapping[int, int]], bells: Path, *, places: int
-    ) -> None:
+    def __init__(self, lookout: Callable[[], Lookout], bells: Path, *, places: int) -> None:
         """Start nothing yet: it must survive a fork.
 
         Args:
-            versions: reads the versions of these jobs; leaves out those that are not there.
+            lookout: makes what the thread looks through.
             bells: the directory of the bells that are rung after each commit.
             places: how many may wait at the same time.
         """
-        self._versions = versions
+        self._lookout = lookout
         self._bells = bells
         self._places = places
         self._taken = 0
         self._lock = threading.Lock()
         self._waiters: dict[int, set[_Waiter]] = {}
         self._thread: threading.Thread | None = None
-        self.rings = 0  #: looks that a bell asked for, or that came without being asked for
         self._poke = -1
-        self.is_closed = False  #: nobody waits any more, for the process is about to end
+        self._closed = threading.Event()
+        self.changes = 0  #: how often something was seen to be committed; it counts while somebody waits
 
     @property
     def waiting(self) -> int:
         """How many have a place."""
         return self._taken
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nobody waits any more, for the process is about to end."""
+        return self._closed.is_set()
 
     @contextlib.contextmanager
     def place(self) -> Iterator[bool]:
@@ -77,19 +83,25 @@ class Watcher:
     def wait(self, job_id: int, version: int, seconds: float) -> None:
         """Return when the job has another version than this, when it is gone, or when time is up."""
         waiter = _Waiter(version)
-        with self._lock:
-            self._waiters.setdefault(job_id, set()).add(waiter)
-            self._start()
-        if not self.is_closed:  # asked after the entry was made: `close` takes no lock
-            waiter.news.wait(seconds)
-        with self._lock:
-            self._waiters[job_id].discard(waiter)
-            if not self._waiters[job_id]:
-                del self._waiters[job_id]
+        try:
+            with self._lock:
+                self._waiters.setdefault(job_id, set()).add(waiter)
+                self._start()
+            if not self.is_closed:  # asked after the entry was made: `close` takes no lock
+                waiter.news.wait(seconds)
+        finally:
+            with self._lock:
+                self._waiters[job_id].discard(waiter)
+                if not self._waiters[job_id]:
+                    del self._waiters[job_id]
+
+    def rest(self, seconds: float) -> None:
+        """Return when time is up, whatever happens to any job, or when the process is about to end."""
+        self._closed.wait(seconds)
 
     def close(self) -> None:
         """Let everybody go who waits, and nobody wait any more; a signal handler may call this."""
-        self.is_closed = True
+        self._closed.set()
         for waiters in tuple(self._waiters.values()):
             for waiter in tuple(waiters):
                 waiter.news.set()
@@ -97,55 +109,52 @@ class Watcher:
             os.eventfd_write(self._poke, 1)
 
     def _start(self) -> None:
-        """Have a thread look, now; under the lock."""
-        if self._thread is None:
+        """Have a thread look, now; under the lock.  If there can be none, whoever waits looks when time is up."""
+        try:
             if self._poke < 0:
                 self._poke = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            self._thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
-            self._thread.start()
-        os.eventfd_write(self._poke, 1)
+            if self._thread is None:
+                thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
+                thread.start()
+                self._thread = thread  # not before: the next one who waits would rely on it
+        except (OSError, RuntimeError) as error:  # no descriptor is left, or no thread
+            _log.warning("nobody can watch for those who wait, so news come late: %s", error)
+        else:
+            os.eventfd_write(self._poke, 1)
 
     # -- the thread --------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        with contextlib.ExitStack() as stack:
-            selector = stack.enter_context(selectors.DefaultSelector())
-            selector.register(self._poke, selectors.EVENT_READ)
-            bell = self._hang_bell()
-            if bell is not None:
-                stack.callback(bell.close)
-                selector.register(bell, selectors.EVENT_READ)
-            self.rings += 1  # what was committed before the bell hung rang no bell
-            idle_since = time.monotonic()
-            while True:
-                ready = selector.select(LOOK_SECONDS if self._waiters else IDLE_SECONDS)
-                self.rings += not all(key.fileobj == self._poke for key, _ in ready) or not ready
-                with contextlib.suppress(BlockingIOError):
-                    os.eventfd_read(self._poke)
-                if bell is not None:
-                    bell.clear()
-                if self._waiters:
-                    self._look()
-                    idle_since = time.monotonic()
-                elif self._is_over(time.monotonic() - idle_since):
-                    return
-
-    def _hang_bell(self) -> Bell | None:
         try:
-            return Bell(self._bells, f"{os.getpid()}{SUFFIX}")
-        except OSError as error:
-            _log.warning("no bell can be hung in %s, so news come a little later: %s", self._bells, error)
-            return None
+            ears = _Ears(self._poke, self._bells)
+            with contextlib.closing(ears), contextlib.closing(self._lookout()) as lookout:
+                self._look_until_idle(lookout, ears)
+        finally:
+            with self._lock:
+                if self._thread is threading.current_thread():  # it did not end by itself
+                    self._thread = None
 
-    def _look(self) -> None:
+    def _look_until_idle(self, lookout: Lookout, ears: "_Ears") -> None:
+        idle_since = time.monotonic()
+        while True:
+            ears.listen(LOOK_SECONDS if self._waiters else IDLE_SECONDS)
+            if self._waiters:
+                idle_since = time.monotonic()
+                try:
+                    self._look(lookout)
+                except StoreError as error:
+                    _log.debug("%s", error)  # whoever waits will ask the store again, and be told
+                except Exception:  # noqa: BLE001 - nobody else would look for those who wait
+                    _log.exception("the watcher could not look, and will look again")
+                    self.rest(LOOK_SECONDS)
+            elif self._is_over(time.monotonic() - idle_since):
+                return
+
+    def _look(self, lookout: Lookout) -> None:
         with self._lock:
             ids = list(self._waiters)
-        wanted = [job_id for job_id in ids if job_id != ANY_JOB]
-        try:
-            versions = {ANY_JOB: self.rings, **(self._versions(wanted) if wanted else {})}
-        except StoreError as error:
-            _log.debug("%s", error)  # whoever waits will ask the store again, and be told
-            return
+        self.changes += lookout.is_changed()
+        versions = {**lookout.versions(job_id for job_id in ids if job_id != ANY_JOB), ANY_JOB: self.changes}
         with self._lock:
             for job_id in ids:
                 for waiter in self._waiters.get(job_id, ()):
@@ -158,3 +167,40 @@ class Watcher:
                 return False
             self._thread = None
             return True
+
+
+class _Ears:
+    """What the thread hears: somebody who pokes it, and its bell."""
+
+    def __init__(self, poke: int, bells: Path) -> None:
+        self._poke = poke
+        self._bells = bells
+        self._bell: Bell | None = None
+        self._was_told = False
+        self._poll = select.poll()  # takes no descriptor: there may be none left
+        self._poll.register(poke, select.POLLIN)
+
+    def listen(self, seconds: float) -> None:
+        """Return when there was a poke or a ring, or when time is up."""
+        if self._bell is None:
+            self._hang_bell()
+        self._poll.poll(seconds * 1000)
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._poke)
+        if self._bell is not None:
+            self._bell.clear()
+
+    def _hang_bell(self) -> None:
+        try:
+            # Numbered: the thread before this one may be about to take down its own.
+            self._bell = Bell(self._bells, f"{os.getpid()}-{next(_bell_numbers)}{SUFFIX}")
+        except OSError as error:
+            if not self._was_told:
+                _log.warning("no bell hangs in %s now, so news come a little later: %s", self._bells, error)
+            self._was_told = True
+        else:
+            self._poll.register(self._bell, select.POLLIN)
+
+    def close(self) -> None:
+        if self._bell is not None:
+            self._bell.close()

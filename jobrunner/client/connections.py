@@ -1,11 +1,11 @@
 """Connections that are kept open between requests, so that many threads may share one client."""
 
 import http.client
-import os
 import select
 import threading
 from typing import Final
 
+from jobrunner.client import forks
 from jobrunner.client.address import Address
 
 MOST_IDLE: Final = 16  #: kept open for a later request; above that they are closed
@@ -17,16 +17,16 @@ class Connections:
     def __init__(self, address: Address, timeout_seconds: float) -> None:
         self._address = address
         self._timeout_seconds = timeout_seconds
+        forks.begin_in_each(self, Connections._begin)
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
         self._idle: list[http.client.HTTPConnection] = []
-        self._pid = os.getpid()
 
     def take(self) -> http.client.HTTPConnection:
         """Return one that is still open, or a new one; nobody else has it until it is put back."""
         while True:
             with self._lock:
-                if self._pid != os.getpid():
-                    self._idle, self._pid = [], os.getpid()
                 if not self._idle:
                     return self._address.connection(self._timeout_seconds)
                 connection = self._idle.pop()
@@ -37,7 +37,7 @@ class Connections:
     def put_back(self, connection: http.client.HTTPConnection) -> None:
         """Keep the connection for a later request; its answer was read to the end."""
         with self._lock:
-            if connection.sock is not None and len(self._idle) < MOST_IDLE and self._pid == os.getpid():
+            if connection.sock is not None and len(self._idle) < MOST_IDLE:
                 self._idle.append(connection)
                 return
         connection.close()

@@ -42,7 +42,9 @@ class Request(NamedTuple):
 
     def payload(self) -> bytes | None:
         """Return the body as it travels."""
-        return None if self.body is None else json.dumps(self.body, allow_nan=False).encode()
+        if self.body is None:
+            return None
+        return json.dumps(self.body, allow_nan=False, separators=(",", ":")).encode()
 
     def headers(self) -> dict[str, str]:
         """Return the headers that tell what it is."""

@@ -1,9 +1,11 @@
 """Requests over HTTP: JSON goes out; JSON, lines or a typed error come back.
 
 What is safe to send twice is sent again: when a kept connection turns out to be closed, when the API says
-"try again later", and while an API that has answered before is away, for it may be about to be started again.
+"try again later", and while an API that has answered before is away (or so says a proxy in between), for it may be
+about to be started again.
 """
 
+import functools
 import http.client
 import time
 from collections.abc import Callable, Iterator
@@ -13,11 +15,13 @@ from urllib.parse import urlencode
 
 from jobrunner.client.address import parsed
 from jobrunner.client.connections import Connections
-from jobrunner.client.errors import BadAnswerError, ProblemError, UnreachableError
+from jobrunner.client.errors import BadAnswerError, ClientError, ProblemError, UnreachableError
 from jobrunner.client.messages import Answer, Request
 from jobrunner.errors import SettingError
 
-_LATER: Final = (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS)
+#: of a proxy that does not reach the API, which itself says with 503 when to ask again
+_AWAY: Final = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
+_LATER: Final = (HTTPStatus.TOO_MANY_REQUESTS, *_AWAY)
 _FIRST_REST_SECONDS: Final = 0.05
 _LONGEST_REST_SECONDS: Final = 1.0
 _CHUNK: Final = 1 << 16  # bytes
@@ -80,18 +84,28 @@ class Transport:
             left = end - time.monotonic()
             try:
                 return send(request, max(0.001, min(left, self._timeout_seconds + request.wait_seconds)))
-            except ProblemError as refused:
-                if refused.status not in _LATER or refused.retry_after_seconds is None:
+            except (ProblemError, UnreachableError) as error:
+                rest = self._rest_seconds(error, rest_seconds)
+                if rest is None or not request.may_be_repeated or time.monotonic() + rest >= give_up_at:
                     raise
-                rest_seconds = refused.retry_after_seconds
-                if not request.may_be_repeated or time.monotonic() + rest_seconds >= give_up_at:
-                    raise
-            except UnreachableError:
-                rest_seconds = min(max(_FIRST_REST_SECONDS, 2 * rest_seconds), _LONGEST_REST_SECONDS)
-                is_away = request.may_be_repeated and self._has_answered
-                if not is_away or time.monotonic() + rest_seconds >= give_up_at:
-                    raise
+                rest_seconds = rest
             time.sleep(rest_seconds)
+
+    def _rest_seconds(self, error: ClientError, before: float) -> float | None:
+        """Return for how long to rest before the same is asked again; None: it would be in vain.
+
+        Args:
+            error: what came of asking.
+            before: the last rest, 0 if there was none.
+        """
+        if isinstance(error, ProblemError):
+            if error.status in _LATER and error.retry_after_seconds is not None:
+                return error.retry_after_seconds
+            if error.status not in _AWAY:
+                return None
+        if not self._has_answered:  # is it there at all?
+            return None
+        return min(max(_FIRST_REST_SECONDS, 2 * before), _LONGEST_REST_SECONDS)
 
     # -- once --------------------------------------------------------------------------------------
 
@@ -112,7 +126,7 @@ class Transport:
         connection = self._connections.take()
         try:
             response = self._translated(request, lambda: self._begun(connection, request, timeout_seconds))
-            self._has_answered = True
+            self._has_answered |= response.status not in _AWAY
             if response.status < HTTPStatus.BAD_REQUEST:
                 return connection, response
             body = self._translated(request, response.read)
@@ -131,16 +145,15 @@ class Transport:
         if was_open:
             connection.sock.settimeout(timeout_seconds)
         payload, headers = request.payload(), self._authorization | request.headers()
+        sending = functools.partial(connection.request, request.method, target, payload, headers)
         try:
-            connection.request(request.method, target, payload, headers)
-            return connection.getresponse()
+            return _answer(connection, sending)
         except ConnectionError:
             # The server may have closed a connection that was kept open in the very moment of sending.
             if not was_open or not request.may_be_repeated:
                 raise
             connection.close()
-            connection.request(request.method, target, payload, headers)
-            return connection.getresponse()
+            return _answer(connection, sending)
 
     def _translated(self, request: Request, step: Callable[[], _Got]) -> _Got:
         try:
@@ -166,6 +179,19 @@ class Transport:
                 f"{self.url} closed the connection before it answered: whether it did what was asked is open"
             )
         return f"{self.url} cannot be reached: {error}"
+
+
+def _answer(connection: http.client.HTTPConnection, sending: Callable[[], None]) -> http.client.HTTPResponse:
+    """Send a request and return its answer, also one that came before all was sent: "too large" is said so."""
+    try:
+        sending()
+    except (BrokenPipeError, ConnectionResetError):
+        early = connection.getresponse()
+        if connection.sock is not None:  # half of a request is on it: it is kept open only for this answer
+            connection.sock.close()
+            connection.sock = None
+        return early
+    return connection.getresponse()
 
 
 def _checked(token: str) -> str:

@@ -11,7 +11,7 @@ def check(situation: Situation) -> Told:
     settings = situation.settings
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
-        needs_token = needs_token_at(f"{host}:{settings.port}", settings)
+        needs_token = needs_token_at([(settings.host, settings.port)], settings)
     except (SettingError, StoreError) as error:
         said = f"the API does not start: {error}"
         yield warning(f"{said}, unless systemd passes it") if situation.unit_serves else serious(said)

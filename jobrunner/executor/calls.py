@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from jobrunner.client import Client
 from jobrunner.errors import UnserializableError
@@ -60,6 +60,13 @@ class Callables:
         return {**bound, **kwargs}
 
 
+class Params(NamedTuple):
+    """The parameters of a call, made of JSON, and the bytes that this takes."""
+
+    value: dict[str, Any]
+    size: int
+
+
 class Callee:
     """A task, and how its arguments become parameters."""
 
@@ -69,18 +76,18 @@ class Callee:
         self.task = task
         self.bind = bind
 
-    def params(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Return the parameters of a call, made of JSON.
+    def params(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Params:
+        """Return the parameters of a call.
 
         Raises:
             TypeError: the arguments do not fit the signature, or have no form in JSON.
         """
         bound = dict(self.bind(args, kwargs))
         try:
-            params: dict[str, Any] = json.loads(to_json(bound, f"the arguments of {self.task}"))
+            text = to_json(bound, f"the arguments of {self.task}")
         except UnserializableError as error:
             raise TypeError(str(error)) from None
-        return params
+        return Params(json.loads(text), len(text))
 
 
 def _name(fn: Any) -> str | None:

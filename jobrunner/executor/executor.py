@@ -1,17 +1,16 @@
 """The executor: calls become jobs, and jobs become futures."""
 
 import concurrent.futures
-import contextlib
-import itertools
+import functools
 import threading
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from http import HTTPStatus
 from typing import Any, Final, ParamSpec, TypeVar, Unpack, overload
 
-from jobrunner.client import Client, ClientError, Job, ProblemError, SubmitOptions
+from jobrunner.client import Client, Job, ProblemError, SubmitOptions, forks
+from jobrunner.executor.ahead import Ahead
 from jobrunner.executor.calls import Callables, Callee
 from jobrunner.executor.future import JobFuture
 from jobrunner.executor.watch import Watch
@@ -37,9 +36,10 @@ class Executor(concurrent.futures.Executor):
     * A builtin exception comes back as one of its type, with the remote traceback; any other failure as a
       `JobFailedError`, also a crash, a timeout or a memory limit: they break nothing but their own job, so no
       `BrokenExecutor` is raised, and the executor goes on.
+    * A forked process may use it too: there it begins anew, and what was pending is its parent's.
 
     Attributes:
-        run: names this executor on its jobs' label.
+        run: names this executor on its jobs' label; in a forked process another.
     """
 
     def __init__(
@@ -55,15 +55,20 @@ class Executor(concurrent.futures.Executor):
         Raises:
             SettingError: `url` is not an address, or `token` is none.
         """
+        self._asking = Client(url, token, patience_seconds=PATIENCE_SECONDS)
+        self._options = options
+        self._callables = Callables(self._asking)
+        self._is_shut_down = False
+        forks.begin_in_each(self, Executor._begin)
+
+    def _begin(self) -> None:
+        """Have nothing pending, and no lock that is held."""
         self.run = uuid.uuid4().hex
         labels = {LABEL: self.run}
-        client = Client(url, token, patience_seconds=PATIENCE_SECONDS)
-        self._client = client.with_options(**options).with_options(labels=labels)
-        self._callables = Callables(client)
-        self._watch = Watch(client, labels)
+        self._client = self._asking.with_options(**self._options).with_options(labels=labels)
+        self._watch = Watch(self._asking, labels)
         # One at a time, so that the ids of jobs ascend in the order in which they become known.
         self._submitting = threading.Lock()
-        self._is_shut_down = False
 
     @overload
     def submit(self, fn: str, /, *args: Any, **kwargs: Any) -> JobFuture[Any]: ...
@@ -88,7 +93,7 @@ class Executor(concurrent.futures.Executor):
             ClientError: the API refused the job, or was not reached.
         """
         callee = self._callables.task(fn)
-        params = callee.params(args, kwargs)
+        params = callee.params(args, kwargs).value
         return self._stored(lambda: [self._client.submit(callee.task, **params)])[0]
 
     def map(
@@ -107,9 +112,10 @@ class Executor(concurrent.futures.Executor):
             fn: a task, or its name.
             *iterables: one for each argument; the shortest ends it.
             timeout: in seconds from this call, after which the iterator raises TimeoutError.
-            chunksize: jobs that are submitted in one request; each item is a job of its own.
+            chunksize: the most jobs that are submitted in one request; each item is a job of its own.
             buffersize: the most jobs that are submitted and whose result was not taken yet, so that iterables
-                may be endless; None submits all at once, before this returns.
+                may be endless; they are submitted half of them at a time, or fewer if `chunksize` is less.
+                None submits all at once, before this returns.
 
         Raises:
             ValueError: `chunksize` or `buffersize` is less than 1.
@@ -118,31 +124,16 @@ class Executor(concurrent.futures.Executor):
         if chunksize < 1 or (buffersize is not None and buffersize < 1):
             raise ValueError("chunksize and buffersize must be >= 1")
         callee = self._callables.task(fn)
-        end = None if timeout is None else time.monotonic() + timeout
-        calls = (callee.params(args, {}) for args in zip(*iterables, strict=False))
-        chunk = chunksize if buffersize is None else min(chunksize, buffersize)
-        most = float("inf") if buffersize is None else buffersize
-        futures: deque[JobFuture[T]] = deque()
-
-        def fill() -> None:
-            while len(futures) + chunk <= most and (many := list(itertools.islice(calls, chunk))):
-                futures.extend(self._submit_many(callee, many))
-
-        def results() -> Iterator[T]:
-            try:
-                while futures:
-                    left = None if end is None else end - time.monotonic()
-                    result = futures[0].result(left)
-                    futures.popleft()
-                    fill()
-                    yield result
-            finally:
-                # What could not be cancelled is done for nothing, and does no harm.
-                with contextlib.suppress(ClientError):
-                    self._watch.cancel_queued(futures)
-
-        fill()
-        return results()
+        end = float("inf") if timeout is None else time.monotonic() + timeout
+        ahead = Ahead[T](
+            functools.partial(self._submit_many, callee),
+            self._watch.cancel_queued,
+            (callee.params(args, {}) for args in zip(*iterables, strict=False)),
+            chunksize if buffersize is None else min(chunksize, max(1, buffersize // 2)),
+            float("inf") if buffersize is None else buffersize,
+        )
+        ahead.fill()
+        return ahead.results(end)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls.
@@ -153,6 +144,7 @@ class Executor(concurrent.futures.Executor):
 
         Raises:
             ClientError: the API could not be asked to cancel.
+            RuntimeError: a callback of a future would have to wait for itself.
         """
         with self._submitting:
             self._is_shut_down = True

@@ -8,7 +8,7 @@ from typing import Any, Final
 from jobrunner.answers import Failure
 from jobrunner.client import JobFailedError, RemoteTraceback
 
-_ERRNO: Final = re.compile(r"\[Errno (\d+)\] (.*?)(?:: ('.*'|\".*\"))?", re.DOTALL)
+_ERRNO: Final = re.compile(r"\[Errno (\d{1,9})\] (.*?)(?:: ('.*'|\".*\"))?", re.DOTALL)
 
 
 def exception(job_id: int, error: Failure) -> Exception:
@@ -32,14 +32,17 @@ def _builtin(error: Failure) -> Exception | None:
     # Not SystemExit and its like: they would end the caller.
     if not (isinstance(kind, type) and issubclass(kind, Exception)):
         return None
-    for arguments in _arguments(kind, message):
-        try:
-            made = kind(*arguments)
-        except TypeError:  # it needs more, as UnicodeDecodeError does
-            continue
-        if type(made) is kind and str(made) == message:
-            return made
-    return None
+    guesses = (_made(kind, arguments, message) for arguments in _arguments(kind, message))
+    return next(filter(None, guesses), None)
+
+
+def _made(kind: type[Exception], arguments: tuple[Any, ...], message: str) -> Exception | None:
+    """Return an exception that has this text; None if these arguments do not make one."""
+    try:
+        made = kind(*arguments)
+        return made if type(made) is kind and str(made) == message else None
+    except Exception:  # noqa: BLE001 - it needs more, as UnicodeDecodeError does, or its text cannot be had
+        return None
 
 
 def _arguments(kind: type[Exception], message: str) -> list[tuple[Any, ...]]:
@@ -58,7 +61,7 @@ def _literal(text: str) -> tuple[Any, ...]:
     """Return the value that `text` is the repr of; nothing if that cannot be known."""
     try:
         return (ast.literal_eval(text),)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
+    except Exception:  # noqa: BLE001 - a text of any kind: "{{}}" is a TypeError
         return ()
 
 

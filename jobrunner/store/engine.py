@@ -26,6 +26,7 @@ CHECKPOINT_BYTES: Final = (
 )  #: a daemon checkpoints a WAL of this size, although it stops all writers for a while
 CHECKPOINT_BYTES_IDLE: Final = 8 << 20  #: or of this, when nothing runs
 CHECKPOINT_BYTES_WITHOUT_DAEMON: Final = 128 << 20  #: the API does so when nobody else has
+IDLE_CONNECTIONS: Final = 16  #: kept for single queries: to open one costs more than a query
 CHECKPOINT_SHARE: Final = 0.05  #: of the time, where a reader of an old view is in the way
 
 _IN_WORDS: Final = {"SQLITE_IOERR_SHMSIZE": "there is no room for the -shm file"}
@@ -81,7 +82,10 @@ class Store:
             lent.invalidate()
             with translated():
                 raise
-        self._idle.append(lent)
+        if len(self._idle) < IDLE_CONNECTIONS:
+            self._idle.append(lent)
+        else:  # after a crowd
+            lent.invalidate()
         return found
 
     def _lent(self) -> PoolProxiedConnection:
@@ -89,7 +93,11 @@ class Store:
             return self._idle.pop()
         except IndexError:
             with translated():
-                return self._engine.raw_connection()
+                lent = self._engine.raw_connection()
+                lent.cursor().execute(
+                    "PRAGMA cache_size=-2048"
+                )  # KiB: there may be many, and each reads little
+                return lent
 
     @contextmanager
     def write(self, *, durable: bool) -> Iterator[Connection]:

@@ -23,10 +23,10 @@ class Queue(NamedTuple):
 
 
 def all_queues(connection: Connection) -> list[Queue]:
-    """Return every queue that has had jobs, by name, and the one that a task's jobs go to by default."""
+    """Return, by name, every queue that holds jobs or is paused, and the one that a task's jobs go to by default."""
     since = {row.name: row.since for row in connection.execute(select(paused_queue))}
-    jobs: dict[str, dict[State, int]] = {DEFAULT: dict.fromkeys(State, 0)}
-    for row in connection.execute(select(tally)):
+    jobs = {name: dict.fromkeys(State, 0) for name in (DEFAULT, *since)}
+    for row in connection.execute(select(tally).where(_HOLDS_JOBS)):
         jobs.setdefault(row.queue, dict.fromkeys(State, 0))[State(row.state)] = row.jobs
     return [Queue(name, jobs[name], since.get(name)) for name in sorted(jobs)]
 
@@ -35,7 +35,7 @@ def get(connection: Connection, name: str) -> Queue:
     """Return the queue.
 
     Raises:
-        QueueNotFoundError: there has been no job in it.
+        QueueNotFoundError: it is not there, as `all_queues` says.
     """
     known = all_queues(connection)
     found = next((one for one in known if one.name == name), None)
@@ -45,11 +45,12 @@ def get(connection: Connection, name: str) -> Queue:
 
 
 def names(source: Source) -> set[str]:
-    """Return the names of the queues that have had jobs."""
-    return {name for (name,) in _NAMES.rows(source)}
+    """Return the names of the queues that hold jobs or are paused."""
+    return {name for (name,) in _NAMES.rows(source)} | paused(source)
 
 
-_NAMES: Final = Quick(select(tally.c.queue).distinct())
+_HOLDS_JOBS: Final = tally.c.jobs > 0
+_NAMES: Final = Quick(select(tally.c.queue).where(_HOLDS_JOBS).distinct())
 
 
 def paused(source: Source) -> frozenset[str]:
@@ -69,3 +70,11 @@ def pause(connection: Connection, name: str, *, now: datetime) -> None:
 def resume(connection: Connection, name: str) -> None:
     """Have the jobs of this queue started again."""
     connection.execute(delete(paused_queue).where(paused_queue.c.name == name))
+
+
+def forget_empty(connection: Connection) -> None:
+    """Delete the counters that have come down to nothing: names that were used once must not pile up for ever."""
+    connection.execute(_FORGET)
+
+
+_FORGET: Final = delete(tally).where(tally.c.jobs == 0)

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, bindparam, case, delete, exists, func, i
 
 from jobrunner.errors import WrongStateError
 from jobrunner.lifecycle import FINAL, State
-from jobrunner.store import jobs
+from jobrunner.store import jobs, queues
 from jobrunner.store.engine import Store
 from jobrunner.store.tables import event, idempotency_key, job, removal
 
@@ -149,7 +149,8 @@ def _remove_light(connection: Connection, expired: _Expired, turn: _Turn) -> Non
         connection.execute(_DELETE_EVENTS_OF_THESE, these)
         connection.execute(_DELETE_THESE, these)
         if turn.is_over:
-            return
+            break
+    queues.forget_empty(connection)
 
 
 def remove(store: Store, job_id: int, *, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -194,6 +195,8 @@ def _clear(connection: Connection, marked: Sequence[Row[int, int]], turn: _Turn)
     deleted = driver.executemany(_DELETE_EVENT, turn.share(keys)).rowcount
     if not (deleted and turn.is_over):
         driver.executemany(_DELETE_JOB, turn.share((job_id,) for job_id in emptied))
+        if emptied:
+            queues.forget_empty(connection)
 
 
 def _event_keys(

@@ -1,14 +1,15 @@
 """Submissions that come at the same time: stored together, answered each for itself."""
 
 import sqlite3
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import Connection, event
 
 from jobrunner.api import intake
 from jobrunner.api.intake import Claim, Intake, Stored
@@ -45,8 +46,10 @@ class Door:
         """Hold the write lock, with one job's submission waiting for it; the others wait for their turn."""
         other = sqlite3.connect(self.books.store.path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
+        tried = threading.Event()
+        event.listen(self.books.store.engine, "checkout", lambda *_: tried.set())
         first = self.come(job())
-        eventually(lambda: self.intake.waiting == 0 and first.running())
+        assert tried.wait(20)
         yield
         other.execute("ROLLBACK")
         other.close()
@@ -145,3 +148,40 @@ def test_a_commit_that_fails_has_stored_nothing(door: Door) -> None:
     event.remove(door.books.store.engine, "commit", failing)
     assert door.books.counts()[State.QUEUED] == 0
     assert door.come(job()).result(20).ids == [1]
+
+
+def test_where_nobody_can_be_woken_what_is_stored_is_answered_as_that(
+    door: Door, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(door.intake, "_ring", broken)
+    assert door.come(job()).result(20).ids == [1]
+    assert "nobody could be woken" in caplog.text
+
+
+def test_what_only_one_does_wrong_keeps_nobody_else_out(door: Door) -> None:
+    coming = door.crowd((job(),), (job(labels={"who": "\ud800"}),), (job(), job()))
+    good, bad, both = coming
+    assert isinstance(bad.exception(20), UnicodeEncodeError)
+    assert sorted([*good.result(20).ids, *both.result(20).ids]) == [2, 3, 4]
+
+
+def test_who_stores_for_others_and_is_ended_leaves_nobody_waiting(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = intake._submit
+
+    def ended(connection: Connection, admitted: Sequence[Any]) -> None:
+        if len(admitted) > 1:
+            raise SystemExit
+        submit(connection, admitted)
+
+    with door.shut():
+        coming = [door.come(job()) for _ in range(3)]
+        eventually(lambda: door.intake.waiting == 3)
+        monkeypatch.setattr(intake, "_submit", ended)
+    told = [one.exception(20) for one in coming]
+    assert {type(one) for one in told} == {SystemExit, RuntimeError}
+    assert len(door.come(job()).result(20).ids) == 1

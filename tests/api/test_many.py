@@ -1,10 +1,13 @@
 """Many jobs at a time: which have finished, and cancelling those that have not begun."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from jobrunner.api import waiting
+from jobrunner.api.fields import Ids
 from jobrunner.lifecycle import Ending
 from jobrunner.store.jobs import LISTED_RESULT_CHARACTERS
 from tests.api.world import World, pointers, problem
@@ -70,7 +73,21 @@ def test_another_value_of_the_label_is_another_label(world: World) -> None:
 def test_ids_narrow_it_to_ranges(world: World, ids: str, found: list[int]) -> None:
     for job_id in _run(world, 4):
         world.end(job_id, Ending.SUCCEEDED)
-    assert sorted({item["id"] for item in _finished(world, f"label=run:a&ids={ids}")}) == found
+    assert sorted(item["id"] for item in _finished(world, f"label=run:a&ids={ids}")) == found
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("5", [(5, 5)]),
+        ("20-,8-12,5-9,4,1-3", [(1, 12), (20, 10**18 - 1)]),
+        (",".join(f"{first}-" for first in range(1, 91)), [(1, 10**18 - 1)]),
+        ("2-9,3-4,11-", [(2, 9), (11, 10**18 - 1)]),
+        ("3-2,7-6", []),
+    ],
+)
+def test_ranges_that_overlap_or_touch_are_asked_for_once(written: str, meant: list[tuple[int, int]]) -> None:
+    assert Ids(100).read(written) == meant
 
 
 def test_there_are_no_more_than_the_limit(world: World) -> None:
@@ -119,6 +136,40 @@ def test_nobody_waits_when_the_service_is_about_to_end(world: World) -> None:
         eventually(lambda: world.app.watcher._waiters)
         world.app.watcher.close()
         assert waiting.result(20).get_json() == {"items": []}
+
+
+def test_who_waits_looks_again_only_when_something_was_committed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobrunner.api.watcher.LOOK_SECONDS", 0.001)
+    looks = 0
+
+    def look() -> list[int]:
+        nonlocal looks
+        looks += 1
+        return []
+
+    with world.app.test_request_context("/jobs/finished"):
+        waiting.until_some(look, 1.0)  # a thousand rings or so
+    assert looks <= 3, "at first, when the watcher begins, and at the end"
+
+
+def test_looks_that_take_long_are_made_more_rarely(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobrunner.api.waiting.LOOKING_SHARE", 0.1)
+    looks = 0
+
+    def look() -> list[int]:
+        nonlocal looks
+        looks += 1
+        world.store.try_to_write()  # as busy as can be: there is always something new
+        end = time.thread_time() + 0.02
+        while time.thread_time() < end:
+            pass
+        return []
+
+    with world.app.test_request_context("/jobs/finished"):
+        waiting.until_some(look, 2.0)
+    assert 2 <= looks <= 11, "a tenth of two seconds, at 20 ms each, and the last one"
 
 
 # -- cancelling ------------------------------------------------------------------------------------

@@ -87,6 +87,31 @@ def test_queues_are_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     world.close()
 
 
+def test_a_name_is_free_again_when_the_jobs_of_its_queue_are_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "MAX_QUEUES", 2)
+    world = made_in(tmp_path)
+    for number in range(5):
+        job_id = world.submit(queue=f"user-{number}")
+        assert world.client.post(f"/jobs/{job_id}/cancel").status_code == 200
+        assert world.client.delete(f"/jobs/{job_id}").status_code == 204
+    items = world.client.get("/queues").get_json()["items"]
+    assert [one["name"] for one in items] == ["default"]
+    world.close()
+
+
+def test_a_paused_queue_without_jobs_can_be_resumed_and_is_gone_then(world: World) -> None:
+    job_id = world.submit(queue="a")
+    change(world, "a", paused=True)
+    world.client.post(f"/jobs/{job_id}/cancel")
+    world.client.delete(f"/jobs/{job_id}")
+    assert queue(world, "a")["paused"]
+    told = change(world, "a", paused=False)
+    assert (told["name"], told["paused"], told["paused_since"]) == ("a", False, None)
+    problem(world.client.get("/queues/a"), 404, "queue-not-found")
+
+
 def test_a_slash_at_the_end_of_its_path_is_none_of_its_name_unless_it_has_one(world: World) -> None:
     world.submit(queue="a/b")
     assert world.client.get("/queues/a/b/").get_json()["name"] == "a/b"

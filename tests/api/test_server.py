@@ -205,17 +205,9 @@ def test_an_address_that_others_can_reach_is_refused_while_there_are_no_tokens(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("bind", ["0.0.0.0:80", "[::]:80", ":8000", "8000", "example.org:80"])
-def test_the_same_holds_for_an_address_that_is_given_otherwise(tmp_path: Path, bind: str) -> None:
-    with pytest.raises(SettingError, match="tokens"):
-        run(Settings(data=tmp_path), bind=bind)
-
-
-@pytest.mark.parametrize(
-    "bind", ["127.0.0.1:80", "127.9.9.9:80", "[::1]:80", "localhost:80", "unix:/run/x.sock", "fd://3"]
-)
-def test_an_address_on_this_machine_alone_is_allowed_without_a_token(tmp_path: Path, bind: str) -> None:
-    assert not needs_token_at(bind, Settings(data=tmp_path))
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+def test_an_address_on_this_machine_alone_is_allowed_without_a_token(tmp_path: Path, host: str) -> None:
+    assert not needs_token_at([(host, 80), "/run/x.sock"], Settings(data=tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,13 @@ import json
 import select
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from jobrunner.api.situation import Situation
 from jobrunner.clock import utc_now
+from jobrunner.errors import StoreUnavailableError
 from jobrunner.store import jobs
 from jobrunner.store.engine import CHECKPOINT_BYTES_WITHOUT_DAEMON
 from jobrunner.store.jobs import NewJob
@@ -180,3 +183,15 @@ def test_a_whole_number_may_be_written_as_json_has_it(world: World) -> None:
     assert [job[name] for name in ("priority", "retries", "memory_limit")] == [3, 2, 5 << 20]
     cancelled = world.client.post("/jobs/cancel", json={"ids": [float(job["id"])]})
     assert cancelled.get_json() == {"ids": [job["id"]]}
+
+
+def test_what_is_stored_is_answered_as_that_although_its_surroundings_cannot_be_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(*_: Any) -> None:
+        raise StoreUnavailableError("the disk is gone")
+
+    monkeypatch.setattr(Situation, "reason", unreadable)
+    answer = world.client.post("/jobs", json={"task": "demo.nothing"})
+    assert (answer.status_code, answer.get_json()["id"], answer.get_json()["reason"]) == (202, 1, None)
+    assert world.client.get("/jobs/1").status_code == 503

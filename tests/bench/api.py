@@ -136,9 +136,7 @@ def batches(directory: Path, rounds: int) -> list[float]:
     """Jobs a second inside the call to the store that keeps a batch of 10,000, fsync and all."""
     store = Store(f"sqlite:///{directory / 'batches.db'}")
     migrations.prepare(store)
-    batch = [
-        jobs.NewJob("demo.train", '{"dataset":"digits","epochs":20}', retries=0) for _ in range(10_000)
-    ]
+    batch = [jobs.NewJob("demo.train", '{"dataset":"digits","epochs":20}', retries=0) for _ in range(10_000)]
     found = []
     for _ in range(rounds):
         start = time.perf_counter()

@@ -1,6 +1,6 @@
 """Fixtures of the command line's tests."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,20 +8,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from jobrunner.cli.main import main
-from jobrunner.client import Client
-from tests.cli.scripted import Reply, Server, serving
+from tests.cli.scripted import Reply, Server, client, server
 
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving() as running:
-        yield running
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator[Client]:
-    with Client(server.url) as opened:
-        yield opened
+__all__ = ["client", "server"]
 
 
 @pytest.fixture

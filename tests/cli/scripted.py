@@ -1,4 +1,4 @@
-"""A real HTTP server that answers as a test says."""
+"""A real HTTP server that answers as a test says; a conftest imports the fixtures that it wants."""
 
 import json
 import socket
@@ -7,6 +7,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
+
+import pytest
+
+from jobrunner.client import Client
 
 
 class Request(NamedTuple):
@@ -96,6 +100,18 @@ def serving() -> Iterator[Server]:
         finally:
             server.shutdown()
             thread.join()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Client]:
+    with Client(server.url) as opened:
+        yield opened
 
 
 def job(**changes: Any) -> dict[str, Any]:

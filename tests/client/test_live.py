@@ -119,10 +119,15 @@ def test_what_there_is_can_be_looked_up(client: Client) -> None:
 
 def test_the_api_can_be_spoken_to_through_a_unix_socket(served: Served, tmp_path: Path) -> None:
     program = (
-        "import sys\n"
+        "import os, socket, sys\n"
         "from jobrunner.api.server import run\n"
         "from jobrunner.settings import load\n"
-        "run(load({'data': sys.argv[1]}, {}), 'unix:' + sys.argv[2])\n"
+        "listening = socket.socket(socket.AF_UNIX)\n"
+        "listening.bind(sys.argv[2])\n"
+        "listening.listen()\n"
+        "os.dup2(listening.fileno(), 3)\n"  # as systemd passes it
+        "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1')\n"
+        "run(load({'data': sys.argv[1]}, {}))\n"
     )
     path = tmp_path / "api.sock"
     with (tmp_path / "log").open("wb") as log:
@@ -137,3 +142,11 @@ def test_the_api_can_be_spoken_to_through_a_unix_socket(served: Served, tmp_path
     finally:
         api.terminate()
         api.wait(30)
+
+
+def test_what_is_too_large_is_refused_as_such_although_it_is_never_read_to_its_end(client: Client) -> None:
+    text = "x" * (60 << 20)
+    with pytest.raises(ProblemError, match="max_body_bytes") as caught:
+        client.submit("probes.steps", folder=text)
+    assert caught.value.status == 413
+    assert client.checks()

@@ -7,8 +7,11 @@ import pytest
 
 from jobrunner import Executor
 from tests.cli.running import Served, serving
+from tests.cli.scripted import server
 from tests.executor import tasks
 from tests.waiting import eventually
+
+__all__ = ["server"]
 
 ROOT = Path(__file__).parents[2]
 

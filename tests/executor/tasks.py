@@ -35,6 +35,12 @@ def long_text(size: int) -> str:
     return "x" * size
 
 
+@task
+def length(text: str) -> int:
+    """Count characters."""
+    return len(text)
+
+
 @dataclass
 class Place:
     """Where something is."""
@@ -53,12 +59,20 @@ class OwnError(Exception):
     """An error that only this module knows."""
 
 
+class Odd:
+    """A key whose repr looks like Python and is none."""
+
+    def __repr__(self) -> str:
+        return "{{}}"
+
+
 _NOTHING: dict[Any, Any] = {}
 _ERRORS: dict[str, Any] = {
     "ValueError": lambda: ValueError("no such value"),
     "empty": AssertionError,
     "KeyError": lambda: _NOTHING["a key"],
     "KeyError of an object": lambda: _NOTHING[Place],
+    "KeyError of an odd key": lambda: _NOTHING[Odd()],
     "FileNotFoundError": lambda: Path("/no/such/file").read_text(),
     "rename": lambda: Path("/no/such/file").rename("/no/other"),
     "OSError": lambda: OSError("only a text"),

@@ -1,5 +1,6 @@
 """What the watching thread asks: short questions, however many jobs there are."""
 
+import sys
 from collections.abc import Iterator
 from concurrent.futures import wait
 from typing import Any
@@ -7,17 +8,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from jobrunner.client import Client, ClientError, Job, UnreachableError
+from jobrunner.client import Client, ClientError, Job, ProblemError, UnreachableError
 from jobrunner.executor.future import JobFuture
 from jobrunner.executor.watch import MOST_RANGES, Watch
-from tests.cli.scripted import Reply, Server, job, serving
+from tests.cli.scripted import Reply, Server, job
 from tests.waiting import eventually
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving() as running:
-        yield running
 
 
 @pytest.fixture
@@ -114,6 +109,28 @@ def test_what_nobody_knows_is_no_reason_to_ask_without_rest(
     assert future.result(10) == 1
 
 
+def test_a_job_that_nobody_knows_is_told_once(server: Server, client: Client, watch: Watch) -> None:
+    server.replies = [_finished(9), _finished(14, 15), _finished(18), _finished(5, 12)]
+    futures = _futures(watch, client, 5, 12)
+    watch.add(futures)
+    watch.join()
+    assert _asked(server) == ["5-", "5,12-", "5,12-13,16-", "5,12-13,16-17,19-"]
+    assert [future.result(0) for future in futures] == [1, 1]
+
+
+def test_what_is_told_of_a_job_before_its_submission_was_answered_is_not_lost(
+    server: Server, client: Client, watch: Watch
+) -> None:
+    server.replies = [_finished(9), *[_finished(77)] * 1000]
+    first, second = _futures(watch, client, 5, 9)
+    watch.add([first])
+    eventually(lambda: len(server.requests) > 1)  # from now on, nobody tells of 9 any more
+    watch.add([second])
+    assert second.result(10) == 1
+    server.replies = [_finished(5)]
+    assert first.result(10) == 1
+
+
 def test_an_api_that_went_away_for_good_is_told_to_every_future_and_watching_can_begin_anew(
     server: Server, client: Client, watch: Watch
 ) -> None:
@@ -123,6 +140,60 @@ def test_an_api_that_went_away_for_good_is_told_to_every_future_and_watching_can
     futures = _futures(watch, client, 1, 2)
     watch.add(futures)
     assert all(isinstance(future.exception(10), UnreachableError) for future in futures)
+    watch.join()
+    server.replies = [_finished(3)]
+    (later,) = _futures(watch, client, 3)
+    watch.add([later])
+    assert later.result(10) == 1
+
+
+def test_one_refusal_of_a_proxy_costs_no_future(server: Server, client: Client, watch: Watch) -> None:
+    server.replies = [
+        Reply(job()),
+        Reply(b"<h1>Bad gateway</h1>", 502, {"Content-Type": "text/html"}),
+        _finished(1, 2),
+    ]
+    client.job(1).refresh()
+    futures = _futures(watch, client, 1, 2)
+    watch.add(futures)
+    assert [future.result(10) for future in futures] == [1, 1]
+
+
+def test_a_result_that_is_gone_when_it_is_asked_for_is_the_trouble_of_one_future_alone(
+    server: Server, client: Client, watch: Watch
+) -> None:
+    cut = {"id": 5, "state": "succeeded", "attempt": 1, "error": None}
+    server.replies = [Reply({"items": [cut]}), Reply({"title": "no such job"}, 404), _finished(6)]
+    gone, fine = _futures(watch, client, 5, 6)
+    watch.add([gone, fine])
+    with pytest.raises(ProblemError, match="no such job"):
+        gone.result(10)
+    assert fine.result(10) == 1
+
+
+def test_a_callback_that_exits_ends_nothing(
+    server: Server, client: Client, watch: Watch, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.replies = [_finished(1), _finished(2)]
+    first, second = _futures(watch, client, 1, 2)
+    first.add_done_callback(lambda _: sys.exit(3))
+    watch.add([first, second])
+    assert (first.result(10), second.result(10)) == (1, 1)
+    watch.join()
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("CRITICAL", "a callback of the future of job 1 failed")
+    ]
+
+
+def test_what_nobody_expects_is_told_to_every_future_and_watching_can_begin_anew(
+    server: Server, client: Client, watch: Watch
+) -> None:
+    server.replies = [Reply({"items": [{}]})]
+    futures = _futures(watch, client, 1, 2)
+    watch.add(futures)
+    for future in futures:
+        with pytest.raises(RuntimeError, match="does not watch its jobs any more: KeyError"):
+            future.result(10)
     watch.join()
     server.replies = [_finished(3)]
     (later,) = _futures(watch, client, 3)

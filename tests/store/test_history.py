@@ -38,6 +38,8 @@ def test_all_events_are_told_in_order(books: Books, told: int) -> None:
         ({"seq": 99}, []),
         ({"limit": 3}, [1, 2, 3]),
         ({"seq": 4, "limit": 2}, [5, 6]),
+        ({"seq": 2, "kinds": [EventKind.PARTIAL, EventKind.LOG], "most_characters": 5}, [3, 4, 8]),
+        ({"most_characters": 1}, [1]),
         ({"kinds": [EventKind.PARTIAL]}, [3, 8]),
         ({"kinds": [EventKind.LOG, EventKind.PROGRESS]}, [4, 5, 9]),
         ({"kinds": [EventKind.PARTIAL], "seq": 3}, [8]),

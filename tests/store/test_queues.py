@@ -1,9 +1,11 @@
 import pytest
+from sqlalchemy import insert, select
 
 from jobrunner.errors import QueueNotFoundError
 from jobrunner.lifecycle import Ending, State
-from jobrunner.store import queues
-from tests.store.books import START, Books
+from jobrunner.store import queues, retention
+from jobrunner.store.tables import tally
+from tests.store.books import START, Books, partial
 
 
 def change(books: Books, name: str, *, paused: bool) -> None:
@@ -72,6 +74,51 @@ def test_pausing_twice_keeps_the_first_moment(books: Books) -> None:
     with books.read() as connection:
         assert queues.get(connection, "a").paused_since == START
         assert queues.paused(connection) == {"a"}
+
+
+def counters(books: Books) -> set[tuple[str, str]]:
+    """Which counters are stored."""
+    with books.read() as connection:
+        return {(row.queue, row.state) for row in connection.execute(select(tally))}
+
+
+def names(books: Books) -> set[str]:
+    with books.read() as connection:
+        return queues.names(connection)
+
+
+@pytest.mark.parametrize("events", [2, retention.LIGHT_EVENTS + 1])
+def test_a_queue_whose_jobs_have_expired_leaves_nothing_behind(books: Books, events: int) -> None:
+    claimed = books.running(queue="a")
+    books.report(books.end_of(claimed, Ending.SUCCEEDED, *[partial(1)] * events))
+    books.queued(queue="b")
+    while retention.remove_some(books.store, dict.fromkeys(State, books.now)):
+        pass
+    assert counters(books) == {("b", "queued")}
+    assert (names(books), set(found(books))) == ({"b"}, {"b", "default"})
+
+
+def test_a_queue_whose_jobs_were_deleted_leaves_nothing_behind(books: Books) -> None:
+    books.remove(books.finished(Ending.SUCCEEDED, queue="a"))
+    assert (counters(books), names(books), found(books)) == (set(), set(), {"default": (False, {})})
+    job_id = books.finished(Ending.SUCCEEDED, queue="a")
+    assert found(books)["a"] == (False, {"succeeded": 1})
+    books.remove(job_id)
+
+
+def test_a_counter_of_nothing_is_no_queue(books: Books) -> None:
+    with books.store.write(durable=False) as connection:
+        connection.execute(insert(tally), [{"queue": "a", "state": "failed", "jobs": 0}])
+    assert (names(books), set(found(books))) == (set(), {"default"})
+
+
+def test_a_paused_queue_stays_when_its_jobs_are_gone(books: Books) -> None:
+    job_id = books.finished(Ending.SUCCEEDED, queue="a")
+    change(books, "a", paused=True)
+    books.remove(job_id)
+    assert (names(books), found(books)["a"]) == ({"a"}, (True, {}))
+    change(books, "a", paused=False)
+    assert (names(books), set(found(books))) == (set(), {"default"})
 
 
 def test_a_queue_that_never_had_a_job_is_not_there(books: Books) -> None:

@@ -158,3 +158,10 @@ def test_waking_leaves_no_descriptor_open(tmp_path: Path) -> None:
     wake(tmp_path)
     assert open_descriptors() == before
     bell.close()
+
+
+def test_a_bell_that_cannot_be_hung_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    before = open_descriptors()
+    with pytest.raises(OSError, match="path too long") as refused:
+        Bell(tmp_path, "x" * 200)
+    assert open_descriptors() == before, refused

@@ -1,0 +1,222 @@
+"""The thread that looks for all who wait: what it looks at, and what it survives."""
+
+import contextlib
+import os
+import resource
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from jobrunner.api.watcher import ANY_JOB, Watcher
+from jobrunner.store import jobs
+from jobrunner.store.lookout import Lookout
+from jobrunner.wakeup import WATCHERS, wake
+from tests.api.world import World
+from tests.waiting import eventually
+
+
+class Watched:
+    """A watcher of the world's store, and those who wait for it."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.bells = world.settings.data / WATCHERS
+        self.make: Callable[[], Lookout] = lambda: Lookout(lambda: world.store)
+        self.watcher = Watcher(lambda: self.make(), self.bells, places=9)  # noqa: PLW0108 - it may be another one
+        self._threads = ThreadPoolExecutor(9)
+
+    def waits(self, job_id: int, version: int | None = None) -> "Future[None]":
+        """Have somebody wait for news of a job that he knows as it is."""
+        if version is None:
+            version = jobs.version(self.world.store, job_id)[0]
+        waiting = self._threads.submit(self.watcher.wait, job_id, version, 60)
+        eventually(lambda: waiting.done() or self.watcher._waiters)
+        return waiting
+
+    def hung(self) -> list[Path]:
+        """The bells that hang."""
+        return list(self.bells.glob("*.sock"))
+
+    def close(self) -> None:
+        self.watcher.close()
+        self._threads.shutdown()
+        eventually(lambda: self.watcher._thread is None)
+
+
+@pytest.fixture
+def watched(world: World) -> Iterator[Watched]:
+    with contextlib.closing(Watched(world)) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def no_thread_starts() -> Iterator[None]:
+    threading.stack_size(1 << 46)  # there is no room for such a stack
+    try:
+        yield
+    finally:
+        threading.stack_size(0)
+
+
+@contextlib.contextmanager
+def descriptors_left(number: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as stack:
+        free = [os.open("/", os.O_RDONLY) for _ in range(number + 1)]
+        for descriptor in free:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free[-1], hard))
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        yield
+
+
+# -- what it looks at -------------------------------------------------------------------------------
+
+
+class Counting(Lookout):
+    """Counts its looks, and what it reads."""
+
+    asked = 0
+    reads = 0
+
+    def is_changed(self) -> bool:
+        self.asked += 1
+        return super().is_changed()
+
+    def versions(self, ids: Iterable[int]) -> Mapping[int, int | None]:
+        read_before = len(self._versions)
+        found = super().versions(ids)
+        self.reads += len(self._versions) != read_before
+        return found
+
+
+def test_while_nothing_is_committed_no_job_is_read_and_nobody_is_woken(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobrunner.api.watcher.LOOK_SECONDS", 0.001)
+    lookout = Counting(lambda: watched.world.store)
+    watched.make = lambda: lookout
+    job_id = watched.world.submit()
+    mine = watched.waits(job_id)
+    eventually(lambda: lookout.reads == 1)
+    anybodys = watched.waits(ANY_JOB, watched.watcher.changes)
+    seen = lookout.asked
+    while lookout.asked < seen + 50:
+        wake(watched.bells)
+    assert (lookout.reads, watched.watcher.changes) == (1, 1)
+    assert not mine.done()
+    assert not anybodys.done()
+    watched.world.submit()
+    anybodys.result(20)
+    assert not mine.done()
+    watched.world.client.post(f"/jobs/{job_id}/cancel")
+    mine.result(20)
+
+
+def test_who_rests_is_not_woken_by_news_but_by_the_end(watched: Watched) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        resting = threads.submit(watched.watcher.rest, 60)
+        watched.waits(ANY_JOB, -1).result(20)
+        assert not resting.done()
+        watched.watcher.close()
+        resting.result(20)
+
+
+# -- what it survives -------------------------------------------------------------------------------
+
+
+def test_where_no_thread_can_be_started_who_waits_gives_up_in_time_and_the_next_one_tries_again(
+    watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    job_id = watched.world.submit()
+    with no_thread_starts():
+        watched.watcher.wait(job_id, 1, 0.01)
+    assert "can't start new thread" in caplog.text
+    assert (watched.watcher._waiters, watched.watcher._thread) == ({}, None)
+    waiting = watched.waits(job_id)
+    watched.world.client.post(f"/jobs/{job_id}/cancel")
+    waiting.result(20)
+
+
+def test_where_no_descriptor_is_left_it_hangs_its_bell_and_opens_the_store_later(
+    watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    job_id = watched.world.submit()
+    with descriptors_left(0):
+        watched.watcher.wait(job_id, 1, 0.01)
+    assert "news come late" in caplog.text
+    with descriptors_left(1):  # which the thread needs to be told of those who wait
+        mine = watched._threads.submit(watched.watcher.wait, job_id, 1, 60)
+        eventually(lambda: "no bell hangs" in caplog.text)
+    assert not mine.done()
+    eventually(watched.hung)
+    watched.world.client.post(f"/jobs/{job_id}/cancel")
+    mine.result(20)
+    assert caplog.text.count("no bell hangs") == 1
+
+
+def test_what_goes_wrong_in_one_look_is_logged_and_the_next_look_is_made(
+    watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    troubles = [MemoryError("once"), RuntimeError("twice")]
+
+    class Troubled(Lookout):
+        def versions(self, ids: Iterable[int]) -> Mapping[int, int | None]:
+            if troubles:
+                raise troubles.pop()
+            return super().versions(ids)
+
+    watched.make = lambda: Troubled(lambda: watched.world.store)
+    job_id = watched.world.submit()
+    waiting = watched.waits(job_id)
+    watched.world.client.post(f"/jobs/{job_id}/cancel")
+    waiting.result(20)
+    assert "once" in caplog.text
+    assert "twice" in caplog.text
+
+
+def test_a_thread_that_dies_is_followed_by_another(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    died = threading.Event()
+    monkeypatch.setattr(threading, "excepthook", lambda _: died.set())
+
+    def cannot() -> Lookout:
+        raise MemoryError
+
+    able, watched.make = watched.make, cannot
+    job_id = watched.world.submit()
+    watched.watcher.wait(job_id, 1, 0.01)
+    assert died.wait(20)
+    eventually(lambda: watched.watcher._thread is None)
+    watched.make = able
+    waiting = watched.waits(job_id)
+    watched.world.client.post(f"/jobs/{job_id}/cancel")
+    waiting.result(20)
+
+
+def test_a_thread_that_ends_leaves_the_bell_of_the_next_one(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_end = threading.Event()
+
+    class Reluctant(Lookout):
+        def close(self) -> None:
+            may_end.wait(20)
+            super().close()
+
+    able, watched.make = watched.make, lambda: Reluctant(lambda: watched.world.store)
+    monkeypatch.setattr("jobrunner.api.watcher.IDLE_SECONDS", 0.01)
+    watched.watcher.wait(ANY_JOB, 0, 0.01)
+    eventually(lambda: watched.watcher._thread is None)
+    (old,) = watched.hung()
+    watched.make = able
+    monkeypatch.setattr("jobrunner.api.watcher.LOOK_SECONDS", 3600.0)
+    job_id = watched.world.submit()
+    waiting = watched.waits(job_id)
+    (new,) = eventually(lambda: set(watched.hung()) - {old})
+    may_end.set()
+    eventually(lambda: watched.hung() == [new])
+    watched.world.client.post(f"/jobs/{job_id}/cancel")  # which rings
+    waiting.result(20)
