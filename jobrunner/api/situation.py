@@ -3,7 +3,9 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property
+
+# functools.cached_property takes one lock for all instances, and each thread would wait for all others (until 3.12).
+from werkzeug.utils import cached_property
 
 from jobrunner.lifecycle import State
 from jobrunner.store import catalogue, dispatchers, queues

@@ -5,6 +5,7 @@ INSERT.
 """
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 from sqlalchemy import Connection, Select, Table, insert
@@ -16,6 +17,7 @@ from jobrunner.store.engine import Store
 Source: TypeAlias = Connection | Store
 
 _DIALECT: Final = sqlite.dialect(paramstyle="named")
+_BY_PLACE: Final = sqlite.dialect(paramstyle="qmark")
 
 
 class Quick:
@@ -59,16 +61,22 @@ class QuickInsert:
     """An INSERT of rows that give these columns and no others."""
 
     def __init__(self, table: Table, *columns: str) -> None:
-        self._sql = str(insert(table).compile(dialect=_DIALECT, column_keys=list(columns)))
+        compiled = insert(table).compile(dialect=_BY_PLACE, column_keys=list(columns))
+        self._sql = str(compiled)
+        self._values = itemgetter(*(compiled.positiontup or ()))
         made = (
-            (name, table.c[name].type.dialect_impl(_DIALECT).bind_processor(_DIALECT)) for name in columns
+            (name, table.c[name].type.dialect_impl(_BY_PLACE).bind_processor(_BY_PLACE)) for name in columns
         )
         self._processors = [(name, one) for name, one in made if one is not None]
 
     def execute(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
         """Insert the rows, and leave them as SQLite takes them."""
         for name, process in self._processors:
+            before = processed = None
             for row in rows:
-                row[name] = process(row[name])
+                if row[name] is not before:  # most are the same moment
+                    before = row[name]
+                    processed = process(before)
+                row[name] = processed
         raw: Any = connection.connection.dbapi_connection
-        raw.executemany(self._sql, rows)
+        raw.executemany(self._sql, map(self._values, rows))
