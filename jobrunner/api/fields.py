@@ -6,7 +6,6 @@ marshmallow's own fields coerce; these say in one sentence what they take.
 import re
 import unicodedata
 from abc import abstractmethod
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -21,18 +20,15 @@ _RFC_3339: Final = re.compile(  # without leap seconds, and in years which are t
     r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?"
     r"(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
 )
-_PRINTABLE: Final = r"^[^\x00-\x1f\x7f-\x9f]*$"
+PRINTABLE: Final = r"^[^\x00-\x1f\x7f-\x9f]*$"  #: a pattern
 _SIZE_IN_WORDS: Final = re.compile(
     "[1-9][0-9]{0,5} ?[MGTmgt](?:i?[Bb])?"
 )  # from a megabyte to less than an exabyte
 _MEGABYTE, _EXABYTE = 1 << 20, 1 << 60
 _FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
-_MAX_ID: Final = 10**18 - 1
-_ID_RANGE: Final = re.compile(r"([1-9][0-9]{0,17})(?:(-)([1-9][0-9]{0,17})?)?")
-_LABEL_KEY: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
-class _Field(fields.Field[Any]):
+class Strict(fields.Field[Any]):
     """Refuses with `must be` and what is allowed."""
 
     def __init__(self, allowed: str, **options: Any) -> None:
@@ -55,7 +51,7 @@ class _Field(fields.Field[Any]):
         """Return what is allowed as JSON Schema 2020-12, but for null."""
 
 
-class Whole(_Field):
+class Whole(Strict):
     """A whole number."""
 
     def __init__(self, least: int, most: int, **options: Any) -> None:
@@ -84,7 +80,7 @@ class Digits(Whole):
         return super().read(int(value))
 
 
-class TrueOrFalse(_Field):
+class TrueOrFalse(Strict):
     """Yes or no."""
 
     def __init__(self, **options: Any) -> None:
@@ -101,7 +97,7 @@ class TrueOrFalse(_Field):
         return {"type": "boolean"}
 
 
-class Flag(_Field):
+class Flag(Strict):
     """Yes or no in a query string."""
 
     def __init__(self, **options: Any) -> None:
@@ -118,7 +114,7 @@ class Flag(_Field):
         return {"enum": list(_FLAGS)}
 
 
-class Seconds(_Field):
+class Seconds(Strict):
     """A duration."""
 
     def __init__(self, most: float, *, above_zero: bool = False, **options: Any) -> None:
@@ -142,7 +138,7 @@ class Seconds(_Field):
         return {"type": "number", least: 0, "maximum": self._most}
 
 
-class Word(_Field):
+class Word(Strict):
     """A short text without control characters."""
 
     def __init__(self, most: int, **options: Any) -> None:
@@ -157,10 +153,10 @@ class Word(_Field):
 
     def json_schema(self) -> dict[str, Any]:
         """Allow the length, without control characters."""
-        return {"type": "string", "minLength": 1, "maxLength": self._most, "pattern": _PRINTABLE}
+        return {"type": "string", "minLength": 1, "maxLength": self._most, "pattern": PRINTABLE}
 
 
-class OneOf(_Field):
+class OneOf(Strict):
     """One of a few words."""
 
     def __init__(self, words: type[StrEnum], **options: Any) -> None:
@@ -176,7 +172,7 @@ class OneOf(_Field):
         return {"enum": list(self._words)}
 
 
-class Moment(_Field):
+class Moment(Strict):
     """A moment in RFC 3339 with its offset; read as UTC."""
 
     def __init__(self, **options: Any) -> None:
@@ -193,7 +189,7 @@ class Moment(_Field):
         return {"type": "string", "format": "date-time", "pattern": f"^{_RFC_3339.pattern}$"}
 
 
-class Size(_Field):
+class Size(Strict):
     """A number of bytes, from a megabyte to an exabyte, or a text such as `2G`."""
 
     def __init__(self, **options: Any) -> None:
@@ -216,7 +212,7 @@ class Size(_Field):
         return {"oneOf": [number, {"type": "string", "pattern": f"^{_SIZE_IN_WORDS.pattern}$"}]}
 
 
-class JsonObject(_Field):
+class JsonObject(Strict):
     """Any JSON object."""
 
     def __init__(self, **options: Any) -> None:
@@ -231,120 +227,6 @@ class JsonObject(_Field):
     def json_schema(self) -> dict[str, Any]:
         """Allow every object."""
         return {"type": "object"}
-
-
-class Labels(_Field):
-    """Labels by key."""
-
-    def __init__(self, most: int, **options: Any) -> None:
-        super().__init__(f"an object of at most {most} labels", **options)
-        self._most = most
-
-    def read(self, value: Any) -> dict[str, str]:
-        """Take a dict of texts; name each key that is at fault."""
-        if type(value) is not dict or len(value) > self._most:
-            raise TypeError
-        flaws = {key: [flaw] for key, label in value.items() if (flaw := _label_flaw(key, label))}
-        if flaws:
-            raise ValidationError(flaws)
-        return value
-
-    def json_schema(self) -> dict[str, Any]:
-        """Allow the number, the keys and the values."""
-        return {
-            "type": "object",
-            "maxProperties": self._most,
-            "propertyNames": {"pattern": f"^{_LABEL_KEY.pattern}$"},
-            "additionalProperties": {"type": "string", "maxLength": 200, "pattern": _PRINTABLE},
-        }
-
-
-class Ids(_Field):
-    """Ids of jobs in a query string, as `3,5-9,12-`."""
-
-    def __init__(self, most: int, **options: Any) -> None:
-        super().__init__(f"at most {most} ids or ranges of ids, such as 3,5-9,12-", **options)
-        self._most = most
-
-    def read(self, value: Any) -> list[tuple[int, int]]:
-        """Return the first and the last of each range, none of which touch; without an end it ends where all ids do."""
-        parts = value.split(",")
-        matches = [_ID_RANGE.fullmatch(part) for part in parts[: self._most]]
-        if len(parts) > self._most or None in matches:
-            raise ValueError
-        return _merged(_first_and_last(match) for match in matches if match is not None)
-
-    def json_schema(self) -> dict[str, Any]:
-        """Allow the form and the number."""
-        one = _ID_RANGE.pattern
-        return {"type": "string", "pattern": f"^{one}(,{one}){{0,{self._most - 1}}}$"}
-
-
-def _first_and_last(match: re.Match[str]) -> tuple[int, int]:
-    first, dash, last = match.groups()
-    return int(first), int(last or _MAX_ID) if dash else int(first)
-
-
-def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return the same ids in ascending ranges that do not touch."""
-    found: list[tuple[int, int]] = []
-    for first, last in sorted(ranges):
-        if first > last:
-            continue
-        if found and first <= found[-1][1] + 1:
-            found[-1] = (found[-1][0], max(found[-1][1], last))
-        else:
-            found.append((first, last))
-    return found
-
-
-class ListedIds(_Field):
-    """Ids of jobs in a body."""
-
-    def __init__(self, most: int, **options: Any) -> None:
-        super().__init__(f"a list of at most {most} ids of jobs", **options)
-        self._most = most
-
-    def read(self, value: Any) -> list[int]:
-        """Take a list of ints, each once."""
-        if type(value) is not list or len(value) > self._most:
-            raise TypeError
-        ids = {whole(one) for one in value}
-        if not all(0 < one <= _MAX_ID for one in ids):
-            raise ValueError
-        return sorted(ids)
-
-    def json_schema(self) -> dict[str, Any]:
-        """Allow the ids and their number."""
-        one = {"type": "integer", "minimum": 1, "maximum": _MAX_ID}
-        return {"type": "array", "maxItems": self._most, "items": one}
-
-
-class LabelPair(_Field):
-    """One label in a query string, as `key:value`."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__("key:value, as a job was labelled", **options)
-
-    def read(self, value: Any) -> tuple[str, str]:
-        """Split at the first colon, which no key has."""
-        key, colon, label = value.partition(":")
-        if not colon or _label_flaw(key, label):
-            raise ValueError
-        return key, label
-
-    def json_schema(self) -> dict[str, Any]:
-        """Allow a key and a value."""
-        value = _PRINTABLE.removeprefix("^").removesuffix("*$")
-        return {"type": "string", "pattern": f"^{_LABEL_KEY.pattern}:{value}{{0,200}}$"}
-
-
-def _label_flaw(key: str, value: Any) -> str | None:
-    if not _LABEL_KEY.fullmatch(key):
-        return "a label's key must be 1 to 100 of the characters A-Z a-z 0-9 . _ -"
-    if type(value) is not str or len(value) > 200 or not is_printable(value):
-        return "a label's value must be a text of at most 200 characters, none of them a control character"
-    return None
 
 
 def whole(value: Any) -> int:

@@ -10,11 +10,7 @@ from jobrunner.api.fields import (
     TEN_YEARS_SECONDS,
     Digits,
     Flag,
-    Ids,
     JsonObject,
-    LabelPair,
-    Labels,
-    ListedIds,
     Moment,
     OneOf,
     Seconds,
@@ -23,6 +19,7 @@ from jobrunner.api.fields import (
     Whole,
     Word,
 )
+from jobrunner.api.naming_fields import Ids, LabelPair, Labels, ListedIds
 from jobrunner.api.pointers import MAX_ERRORS, Flaw
 from jobrunner.lifecycle import State
 

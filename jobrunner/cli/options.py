@@ -9,6 +9,7 @@ import click
 
 from jobrunner.cli import completers
 from jobrunner.client.client import DEFAULT_URL
+from jobrunner.durations import in_words
 from jobrunner.lifecycle import State
 from jobrunner.settings import Settings, documented, load
 
@@ -61,8 +62,9 @@ def settings_options(*only: str) -> Callable[[Command], Command]:
 def _setting_option(name: str, default: Any, meaning: str, allowed: str) -> Callable[[Command], Command]:
     several = isinstance(default, tuple)
     text = f"{meaning[0].upper()}{meaning[1:]} ({allowed})."
+    shown = in_words(default) if "duration" in allowed else ",".join(default) if several else default
     if "default:" not in meaning:
-        text += f"  [default: {','.join(default) if several else default}]"
+        text += f"  [default: {shown}]"
     flag = f"--{name.replace('_', '-')}"
     return click.option(flag, name, multiple=several, metavar=_metavar(default, allowed), help=text)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from jobrunner.api import waiting
-from jobrunner.api.fields import Ids
+from jobrunner.api.naming_fields import Ids
 from jobrunner.lifecycle import Ending
 from jobrunner.store.jobs import LISTED_RESULT_CHARACTERS
 from tests.api.world import World, pointers, problem
