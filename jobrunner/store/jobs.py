@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, bindparam, case, exists, func, select, text
+from sqlalchemy import Connection, Integer, Select, bindparam, case, column, exists, func, select, table, text
+from sqlalchemy.dialects.sqlite import insert
 
 from jobrunner.errors import JobNotFoundError
 from jobrunner.lifecycle import FINAL, State
@@ -73,17 +74,16 @@ class Job:
 
 # AUTOINCREMENT's own memory of the highest id that was ever given.  Under the write lock nobody else
 # takes one, and rows with ids of our own go in four times as fast as rows whose ids are asked back.
-_LAST_ID: Final = text("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'job'")
-_MORE_QUEUED: Final = text(
-    "INSERT INTO tally (queue, state, jobs) VALUES (:queue, 'queued', :jobs)"
-    " ON CONFLICT (queue, state) DO UPDATE SET jobs = jobs + excluded.jobs"
+_SEQUENCE: Final = table("sqlite_sequence", column("name"), column("seq", Integer))
+_LAST_ID: Final = Quick(
+    select(func.coalesce(func.max(_SEQUENCE.c.seq), 0)).where(_SEQUENCE.c.name == job.name)
 )
 
 
 def submit(connection: Connection, new: Sequence[NewJob], *, now: datetime) -> list[int]:
     """Store the jobs as queued, of which there is at least one; return their ids in the same order."""
-    first = connection.execute(_LAST_ID).scalar_one() + 1
-    ids = list(range(first, first + len(new)))
+    ((last,),) = _LAST_ID.rows(connection)
+    ids = list(range(last + 1, last + 1 + len(new)))
     _INSERT.execute(connection, [_row(job_id, one, now) for job_id, one in zip(ids, new, strict=True)])
     queued = {"seq": 1, "kind": EventKind.STATE, "attempt": 0, "at": now, "data": state_data(State.QUEUED)}
     _INSERT_EVENT.execute(connection, [{"job_id": job_id, **queued} for job_id in ids])
@@ -95,8 +95,9 @@ def submit(connection: Connection, new: Sequence[NewJob], *, now: datetime) -> l
     if labels:
         _INSERT_LABEL.execute(connection, labels)
     # Not by a trigger, as all later moves: that makes each row of an INSERT three times as dear.
-    by_queue = Counter(one.queue for one in new)
-    connection.execute(_MORE_QUEUED, [{"queue": queue, "jobs": jobs} for queue, jobs in by_queue.items()])
+    by_queue = Counter(one.queue for one in new).items()
+    more = [{"queue": queue, "state": State.QUEUED.value, "jobs": number} for queue, number in by_queue]
+    _MORE_JOBS.execute(connection, more)
     return ids
 
 
@@ -137,9 +138,18 @@ def get(source: Source, job_id: int) -> Job:
     return _job(row)
 
 
-_INSERT: Final = QuickInsert(job, *_row(1, NewJob("", "{}"), datetime.now(UTC)))
-_INSERT_EVENT: Final = QuickInsert(event, "job_id", "seq", "kind", "attempt", "at", "data")
-_INSERT_LABEL: Final = QuickInsert(label, "job_id", "key", "value")
+_INSERT: Final = QuickInsert(insert(job), *_row(1, NewJob("", "{}"), datetime.now(UTC)))
+_INSERT_EVENT: Final = QuickInsert(insert(event), "job_id", "seq", "kind", "attempt", "at", "data")
+_INSERT_LABEL: Final = QuickInsert(insert(label), "job_id", "key", "value")
+_TALLY: Final = insert(tally)
+_MORE_JOBS: Final = QuickInsert(
+    _TALLY.on_conflict_do_update(
+        index_elements=[tally.c.queue, tally.c.state], set_={"jobs": tally.c.jobs + _TALLY.excluded.jobs}
+    ),
+    "queue",
+    "state",
+    "jobs",
+)
 _COLUMNS: Final = tuple(job.c[name] for name in Job.__slots__)
 _LISTED: Final = tuple(
     case((func.length(column) <= LISTED_RESULT_CHARACTERS, column)).label("result")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import Connection, Select, Table, insert
+from sqlalchemy import Connection, Insert, Select
 from sqlalchemy.dialects import sqlite
 
 from jobrunner.store.engine import Store
@@ -60,14 +60,13 @@ class Quick:
 class QuickInsert:
     """An INSERT of rows that give these columns and no others."""
 
-    def __init__(self, table: Table, *columns: str) -> None:
-        compiled = insert(table).compile(dialect=_BY_PLACE, column_keys=list(columns))
+    def __init__(self, statement: Insert, *columns: str) -> None:
+        compiled = statement.compile(dialect=_BY_PLACE, column_keys=list(columns))
         self._sql = str(compiled)
         self._values = itemgetter(*(compiled.positiontup or ()))
-        made = (
-            (name, table.c[name].type.dialect_impl(_BY_PLACE).bind_processor(_BY_PLACE)) for name in columns
-        )
-        self._processors = [(name, one) for name, one in made if one is not None]
+        types = ((name, statement.table.c[name].type.dialect_impl(_BY_PLACE)) for name in columns)
+        processors = ((name, one.bind_processor(_BY_PLACE)) for name, one in types)
+        self._processors = [(name, one) for name, one in processors if one is not None]
 
     def execute(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
         """Insert the rows, and leave them as SQLite takes them."""
