@@ -27,7 +27,6 @@ CHECKPOINT_BYTES: Final = (
 CHECKPOINT_BYTES_IDLE: Final = 8 << 20  #: or of this, when nothing runs
 CHECKPOINT_BYTES_WITHOUT_DAEMON: Final = 128 << 20  #: the API does so when nobody else has
 IDLE_CONNECTIONS: Final = 16  #: kept for single queries: to open one costs more than a query
-SAME_FILE_SECONDS: Final = 0.02  #: that `ask` may read on in a file that was moved away
 CHECKPOINT_SHARE: Final = 0.05  #: of the time, where a reader of an old view is in the way
 
 _IN_WORDS: Final = {"SQLITE_IOERR_SHMSIZE": "there is no room for the -shm file"}
@@ -53,7 +52,6 @@ class Store:
         self._file = _identity(self.path)  # None: there is none yet
         self._wal_file: tuple[int, int] | None = None
         self._checkpoint_again_at = 0.0
-        self._same_file_at = float("-inf")
         self._idle: deque[PoolProxiedConnection] = deque()  # for `ask`
         self._engine = _engine(self.url.render_as_string(hide_password=False))
         event.listen(self._engine, "do_connect", lambda *_: self._require_same_file())
@@ -75,10 +73,7 @@ class Store:
         Raises:
             StoreUnavailableError: as `read` does.
         """
-        now = time.monotonic()
-        if now - self._same_file_at > SAME_FILE_SECONDS:  # a look costs as much as a query
-            self._require_same_file()
-            self._same_file_at = now
+        self._require_same_file()
         lent = self._lent()
         connection: Any = lent.dbapi_connection
         try:

@@ -191,7 +191,8 @@ def working(directory: Path, listener: socket.socket, most: int) -> Iterator[Pro
         )
         worker.set_accept_enabled(True)
         yield worker
-        eventually(lambda: turned(worker) and len(worker.poller.get_map()) == 2)  # nobody is left
+        # Nobody is left: neither in the hands of a thread, nor among those that linger.
+        eventually(lambda: turned(worker).nr_conns == 0 and len(worker.poller.get_map()) == 2)
     worker.method_queue.close()
     worker.tmp.close()
 
