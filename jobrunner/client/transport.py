@@ -5,6 +5,7 @@ What is safe to send twice is sent again: when a kept connection turns out to be
 about to be started again.
 """
 
+import contextlib
 import functools
 import http.client
 import time
@@ -183,14 +184,9 @@ class Transport:
 
 def _answer(connection: http.client.HTTPConnection, sending: Callable[[], None]) -> http.client.HTTPResponse:
     """Send a request and return its answer, also one that came before all was sent: "too large" is said so."""
-    try:
+    # The server closed the connection, and may have said why.
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         sending()
-    except (BrokenPipeError, ConnectionResetError):
-        early = connection.getresponse()
-        if connection.sock is not None:  # half of a request is on it: it is kept open only for this answer
-            connection.sock.close()
-            connection.sock = None
-        return early
     return connection.getresponse()
 
 

@@ -31,6 +31,11 @@ def executor(served: Served) -> Iterator[Executor]:
         yield made
 
 
+def states(executor: Executor) -> list[str]:
+    """Return the states of the executor's jobs, sorted."""
+    return sorted(job.state for job in executor._client.jobs(labels={"executor": executor.run}))
+
+
 class Holds:
     """Files that `held` waits for; all of them are made at the end."""
 

@@ -6,11 +6,7 @@ from jobrunner import Executor
 from jobrunner.client import JobFailedError
 from jobrunner.executor.failures import exception
 from tests.cli.running import Served
-from tests.executor.tasks import (
-    dies,
-    fails,
-    power,
-)
+from tests.executor.tasks import dies, fails, power
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,7 @@ from jobrunner import Executor
 from jobrunner.client import Client
 from tests.cli.running import Served
 from tests.executor.conftest import Holds
-from tests.executor.tasks import (
-    fails,
-    held,
-    power,
-)
+from tests.executor.tasks import fails, held, power
 from tests.waiting import eventually
 
 

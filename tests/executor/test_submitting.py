@@ -17,14 +17,7 @@ from jobrunner import Executor
 from jobrunner.client import Client, ProblemError
 from tests.cli.running import Served, environ
 from tests.executor.conftest import ROOT
-from tests.executor.tasks import (
-    Place,
-    long_text,
-    moved,
-    power,
-    under_another_name,
-    up_to,
-)
+from tests.executor.tasks import Place, long_text, moved, power, under_another_name, up_to
 
 
 def test_a_call_is_a_job_and_its_result_comes_back(executor: Executor) -> None:
