@@ -7,7 +7,7 @@ alone.  Who is to be kept out then are pages of other sites, in a browser that r
 import contextlib
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
@@ -95,6 +95,21 @@ def may_read() -> bool:
     except (TokenMissingError, InvalidTokenError, ForeignSiteError, StoreError):
         return False
     return True
+
+
+def lasting() -> Callable[[], bool]:
+    """Return a function that says, also once the request is over, whether it might still be answered."""
+    keyring = this_api().keyring
+    bearer = _BEARER.fullmatch(request.headers.get("Authorization", ""))
+
+    def lasts() -> bool:
+        try:
+            keyring.refresh()
+            return not keyring.is_locked or bool(bearer and keyring.find(bearer[1]))
+        except StoreError:  # it will be told to whoever asks for more
+            return True
+
+    return lasts
 
 
 def _needed() -> Scope | None:

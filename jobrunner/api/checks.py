@@ -59,7 +59,9 @@ def _tasks(api: Api) -> str:
     if broken:
         raise _NotMetError("; ".join(f"{module}: {why}" for module, why in broken.items()))
     if not names:
-        raise _NotMetError("none is published: a dispatcher does that when it starts")
+        raise _NotMetError(
+            "none is published: a dispatcher does that when it starts, with each function decorated with @task"
+        )
     return f"{len(names)} published, every module can be imported"
 
 

@@ -34,9 +34,7 @@ def show_index() -> Response:
 
 
 def _index_page(api: Api) -> Response:
-    about = (
-        "It speaks JSON; `/openapi.json` describes it for programs.  What needs to be told nothing is linked."
-    )
+    about = "It speaks JSON; `/openapi.json` describes it for programs.  What takes no parameters is linked."
     rows = [
         (method, _shown(rule, method), openapi.what_it_does(api, rule))
         for rule, method in openapi.routes(api)

@@ -113,13 +113,13 @@ class IdempotencyMismatchError(JobrunnerError):
 class NoTasksError(JobrunnerError):
     """No task can be submitted yet.
 
-    No dispatcher has published any: is one running?  It publishes its tasks once it has imported their modules;
-    send the job again then.
+    No dispatcher has published any: is one running, and is a function in its modules decorated with `@task`?  It
+    publishes them once it has imported their modules; send the job again then.
     """
 
     def __init__(self) -> None:
         super().__init__(
-            "no dispatcher has published a task: is one running, and can its modules be imported?"
+            "no dispatcher has published a task: is one running, and is a function in its modules decorated with @task?"
         )
 
 

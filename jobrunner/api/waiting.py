@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 
 from flask import Response, g, request
 
+from jobrunner.api import auth
 from jobrunner.api.context import this_api
 from jobrunner.api.watcher import ANY_JOB
 from jobrunner.lifecycle import FINAL, State
@@ -51,6 +52,7 @@ def until(job_id: int, is_enough: Callable[[int, State], bool], wait_seconds: fl
             version, state = jobs.version(api.store, job_id)
             left = give_up_at - time.monotonic()
             if is_enough(version, state) or left <= 0 or client_is_gone():
+                auth.check()  # its token may have been revoked meanwhile
                 return
             api.watcher.wait(job_id, version, min(left, SLICE_SECONDS))
 
@@ -91,10 +93,16 @@ def until_other_than_known(job_id: int, wait_seconds: float) -> None:
 
 
 def client() -> Callable[[], bool]:
-    """Return a function that says whether the client of the request at hand has closed its connection."""
+    """Return a function that says whether the client of the request at hand has closed its connection.
+
+    Whose token is not in force any more counts as gone.
+    """
     connection: socket.socket | None = request.environ.get("gunicorn.socket")
+    lasts = auth.lasting()
 
     def is_gone() -> bool:
+        if not lasts():
+            return True
         if connection is None:
             return False
         try:

@@ -14,12 +14,13 @@ Listen = Callable[[float], set[int]]
 def listening(signums: Collection[signal.Signals]) -> Iterator[Listen]:
     """Hand out a function that rests for so many seconds or until a signal comes, and returns which came.
 
-    A signal that this process was started to ignore, as `nohup` does, stays ignored; but SIGCHLD, for the
-    kernel keeps no child to wait for where that is ignored.
+    A signal that this process was started to ignore stays ignored; but SIGCHLD, for the kernel keeps no child to wait
+    for where that is ignored, and SIGHUP, which may also come from somebody who means it (see `Terminal`).
     """
     reader, writer = socket.socketpair()
     writer.setblocking(False)  # as set_wakeup_fd demands; a full buffer wakes as well
-    ignored = {signum for signum in signums if signal.getsignal(signum) is signal.SIG_IGN} - {signal.SIGCHLD}
+    ignored = {signum for signum in signums if signal.getsignal(signum) is signal.SIG_IGN}
+    ignored -= {signal.SIGCHLD, signal.SIGHUP}
     heard = set(signums) - ignored
 
     def listen(seconds: float) -> set[int]:
@@ -42,10 +43,10 @@ def _do_nothing(*_: object) -> None:
 
 
 class Terminal:
-    """The terminal that this process belongs to, if it belongs to one."""
+    """The terminal that this process belongs to, if it belongs to one, and was not told to outlive it by `nohup`."""
 
     def __init__(self) -> None:
-        self._was_there = _is_there()
+        self._was_there = _is_there() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
 
     def is_gone(self) -> bool:
         """Return whether there was one, and it has been closed."""

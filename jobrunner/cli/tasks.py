@@ -35,7 +35,10 @@ def tasks(name: str | None, as_json: bool, url: str) -> None:
         for line in words.table(("TASK", "WHAT IT DOES"), [(one["name"], _summary(one)) for one in found]):
             click.echo(line)
     if not found and not errors:
-        click.echo("there are no tasks: is a dispatcher running?", err=True)
+        click.echo(
+            "there are no tasks: is a dispatcher running, and is a function in its modules decorated with @task?",
+            err=True,
+        )
     for module, why in errors.items():
         click.echo(f"module {module} cannot be imported, its tasks are not served: {why}", err=True)
 

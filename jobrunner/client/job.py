@@ -180,7 +180,7 @@ class Job:
         """
         self.wait(timeout)
         if not self.is_final:
-            raise TimeoutError(f"job {self.id} is {self.state} after {timeout:g} s")
+            raise TimeoutError(f"job {self.id} is not final after {timeout:g} s")
         if not self._is_whole and self.state is State.SUCCEEDED and self.data["result"] is None:
             self.refresh()
         if self.error is not None:

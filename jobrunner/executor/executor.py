@@ -23,6 +23,12 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+_OF_A_POOL: Final = {"max_workers", "mp_context", "initializer", "initargs", "max_tasks_per_child"}
+_ITS_OWN_POOL: Final = (
+    "the server has a pool of its own, and its setting `workers` says how many jobs run at a time"
+)
+
+
 class Executor(concurrent.futures.Executor):
     """Runs calls of tasks as jobs on the server, where they are kept.
 
@@ -54,7 +60,15 @@ class Executor(concurrent.futures.Executor):
 
         Raises:
             SettingError: `url` is not an address, or `token` is none.
+            TypeError: an argument is one of a pool of processes, or no option of a job.
         """
+        if not isinstance(url, str | None):
+            raise TypeError(f"url must be a text, not {url!r}: {_ITS_OWN_POOL}")
+        if pooled := sorted(options.keys() & _OF_A_POOL):
+            raise TypeError(f"leave out {', '.join(pooled)}: {_ITS_OWN_POOL}")
+        if unknown := sorted(options.keys() - SubmitOptions.__annotations__.keys()):
+            known = ", ".join(SubmitOptions.__annotations__)
+            raise TypeError(f"{', '.join(unknown)}: no such option of a job; there is {known}")
         self._asking = Client(url, token, patience_seconds=PATIENCE_SECONDS)
         self._options = options
         self._callables = Callables(self._asking)

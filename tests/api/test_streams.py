@@ -7,12 +7,14 @@ import re
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jobrunner.lifecycle import Ending
 from jobrunner.reports import EventKind
+from tests.api.bearers import bearer, make, revoke
 from tests.api.serving import Server, served
 from tests.api.world import World, made_in
 from tests.waiting import eventually
@@ -287,3 +289,30 @@ def test_a_head_request_to_a_stream_does_not_wait(world: World, server: Server) 
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     assert answer.startswith(b"HTTP/1.0 200 OK\r\n"), answer
     assert answer.endswith(b"\r\n\r\n")
+
+
+# -- whose token is revoked -------------------------------------------------------------------------------
+
+
+def test_who_is_not_allowed_any_more_is_told_no_more(tmp_path: Path, opened: Open) -> None:
+    world = made_in(tmp_path)
+    job_id = lively(world)
+    make(world.store, "boss", "admin")
+    held = bearer(make(world.store, "guest", "read"))
+    with served(tmp_path) as server, ThreadPoolExecutor(2) as others:
+        stream = opened(server, f"/jobs/{job_id}/events", held)
+        assert stream.event()[0] == "1"
+        rest = others.submit(stream.rest)
+        wait = others.submit(lambda: opened(server, f"/jobs/{job_id}?wait=60", held).answer.status)
+        assert not wait.done()
+        revoke(world.store, "guest")
+
+        def is_over() -> bool:
+            world.say(job_id, (EventKind.LOG, "and on"))
+            return rest.done()
+
+        eventually(is_over, 30)
+        assert "end" not in names_of(rest.result())
+        world.end(job_id, Ending.SUCCEEDED)
+        assert wait.result(30) == 401
+    world.close()

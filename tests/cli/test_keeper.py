@@ -184,6 +184,8 @@ def test_started_by_nohup_it_outlives_its_terminal(start: Start, terminal: tuple
     eventually(lambda: has_no_terminal(keeper.process.pid))
     os.kill(keeper.pids[0], signal.SIGKILL)
     keeper.pids.append(keeper.pid("first", start=2))
+    keeper.process.send_signal(signal.SIGHUP)  # from somebody who means it
+    eventually(lambda: "SIGHUP" in keeper.heard("second") + keeper.heard("first"))
 
 
 def has_no_terminal(pid: int) -> bool:

@@ -100,7 +100,7 @@ def test_a_long_result_that_a_list_has_left_out_is_asked_for(server: Server, cli
 
 def test_a_job_that_is_not_final_when_time_is_up_has_no_result(server: Server, client: Client) -> None:
     server.replies = [Reply(job(state="running"))]
-    with pytest.raises(TimeoutError, match="job 42 is running after 0 s"):
+    with pytest.raises(TimeoutError, match="job 42 is not final after 0 s"):
         client.job(42).result(0)
 
 

@@ -152,3 +152,17 @@ def test_the_functions_of_a_program_are_those_of_the_module_that_it_is(
         check=False,
     )
     assert "no task is named 'program.power'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"max_workers": 4}, "leave out max_workers: the server has a pool of its own"),
+        ({"initializer": print, "initargs": ()}, "leave out initargs, initializer"),
+        ({"url": 4}, "url must be a text, not 4: the server has a pool of its own"),
+        ({"prioritty": 4}, "prioritty: no such option of a job; there is priority"),
+    ],
+)
+def test_what_is_said_to_a_pool_of_processes_is_refused_with_an_explanation(given: Any, said: str) -> None:
+    with pytest.raises(TypeError, match=said):
+        Executor(**given)
