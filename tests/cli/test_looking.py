@@ -129,7 +129,7 @@ def test_tasks_lists_each_with_the_first_line_about_it(run: Run) -> None:
 
 
 def test_without_tasks_it_says_what_may_be_wrong(run: Run) -> None:
-    assert "is a dispatcher running?" in run("tasks", replies=[tasks()]).stderr
+    assert "is a dispatcher running" in run("tasks", replies=[tasks()]).stderr
 
 
 def test_tasks_names_the_modules_that_cannot_be_imported(run: Run) -> None:
