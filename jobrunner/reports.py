@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 from jobrunner.lifecycle import Ending
 
 EVENT_BYTES: Final = 150  #: that a thing said takes beside its data
+FAILURE_BYTES: Final = 4000  #: that an item's error takes, mostly its traceback
 
 
 class EventKind(StrEnum):
@@ -29,6 +30,7 @@ class Ended(NamedTuple):
         peak_memory_bytes: the most that was resident at a time; None where nobody could see.
         cpu_seconds: user and system time of the process and of its children that were waited for.
         turn: of those that were lost together, how many go on before this one; see `retry.lost_seconds`.
+        chunks: of a map job that was lost: the first items of the chunks that may be to blame; None: all in hand.
     """
 
     ending: Ending
@@ -38,6 +40,36 @@ class Ended(NamedTuple):
     peak_memory_bytes: int | None = None
     cpu_seconds: float | None = None
     turn: float = 0.0
+    chunks: tuple[int, ...] | None = None
+
+
+class Values(NamedTuple):
+    """The values of some items that follow each other.
+
+    Attributes:
+        first: the index of the first one.
+        data: a JSON array of `count` values.
+    """
+
+    first: int
+    count: int
+    data: str
+
+
+class ItemFailed(NamedTuple):
+    """One run of an item that ended badly.
+
+    Attributes:
+        index: of the item.
+        error: see `error`.
+        charged: the budget that it costs; None if it is not tried again in any case.
+        is_final: whether it is not tried again, for nothing is left of the budget.
+    """
+
+    index: int
+    error: dict[str, Any]
+    charged: str | None
+    is_final: bool
 
 
 class Report(NamedTuple):
@@ -48,6 +80,8 @@ class Report(NamedTuple):
         at: when it was said.
         said: (kind, data) in order.
         ended: not None in the attempt's last report.
+        items: of a map job: what became of some items, in order.
+        closed: of a map job: the first item of the chunk that this is the last report on.
     """
 
     job_id: int
@@ -55,11 +89,15 @@ class Report(NamedTuple):
     at: datetime
     said: tuple[tuple[EventKind, str], ...] = ()
     ended: Ended | None = None
+    items: tuple[Values | ItemFailed, ...] = ()
+    closed: int | None = None
 
     @property
     def size(self) -> int:
         """Roughly how many bytes of memory it takes."""
         size = sum([EVENT_BYTES + len(data) for _, data in self.said])
+        if self.items:
+            size += sum(len(one.data) if isinstance(one, Values) else FAILURE_BYTES for one in self.items)
         return size if self.ended is None or self.ended.result is None else size + len(self.ended.result)
 
 

@@ -14,9 +14,22 @@ from jobrunner.errors import JobNotFoundError
 from jobrunner.lifecycle import FINAL, State
 from jobrunner.reports import EventKind
 from jobrunner.store.quick import Quick, QuickInsert, Source
-from jobrunner.store.tables import event, job, label, removal, tally
+from jobrunner.store.tables import event, job, label, map_job, removal, tally
 
 LISTED_RESULT_CHARACTERS: Final = 65_536  #: a larger result is not in a list of jobs
+
+
+@dataclass(frozen=True, slots=True)
+class NewMap:
+    """What makes a submission a map job."""
+
+    spec: str  #: which items, as JSON; see `jobrunner.items`
+    item_count: int
+    reduce_task: str | None = None  #: gets the stream of all values
+    reduce_params: str | None = None  #: its other parameters, a JSON object; None exactly if there is no such task
+    max_failed: int | None = None  #: with more failed items than this it ends early
+    max_parallel: int | None = None  #: chunks at a time
+    chunk_size: int | None = None  #: items in a chunk; None: as many as take a while
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +46,7 @@ class NewJob:
     memory_limit_bytes: int | None = None
     retries: int = 0
     crash_retries: int = 2
+    map: NewMap | None = None  #: of a map job, whose `params` all items have in common
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +79,7 @@ class Job:
     progress: str | None
     result: str | None
     error: str | None
+    item_count: int | None  #: of a map job
 
     @property
     def is_final(self) -> bool:
@@ -94,6 +109,9 @@ def submit(connection: Connection, new: Sequence[NewJob], *, now: datetime) -> l
     ]
     if labels:
         _INSERT_LABEL.execute(connection, labels)
+    maps = [_map_row(job_id, one.map) for job_id, one in zip(ids, new, strict=True) if one.map is not None]
+    if maps:
+        _INSERT_MAP.execute(connection, maps)
     # Not by a trigger, as all later moves: that makes each row of an INSERT three times as dear.
     by_queue = Counter(one.queue for one in new).items()
     more = [{"queue": queue, "state": State.QUEUED.value, "jobs": number} for queue, number in by_queue]
@@ -118,7 +136,13 @@ def _row(job_id: int, one: NewJob, now: datetime) -> dict[str, Any]:
         "crash_retries": one.crash_retries,
         "created_at": now,
         "version": 1,
+        "item_count": None if one.map is None else one.map.item_count,
     }
+
+
+def _map_row(job_id: int, one: NewMap) -> dict[str, Any]:
+    given = {name: getattr(one, name) for name in NewMap.__slots__ if name != "item_count"}
+    return {"job_id": job_id, **given}
 
 
 def state_data(state: State, **more: Any) -> str:
@@ -141,6 +165,7 @@ def get(source: Source, job_id: int) -> Job:
 _INSERT: Final = QuickInsert(insert(job), *_row(1, NewJob("", "{}"), datetime.now(UTC)))
 _INSERT_EVENT: Final = QuickInsert(insert(event), "job_id", "seq", "kind", "attempt", "at", "data")
 _INSERT_LABEL: Final = QuickInsert(insert(label), "job_id", "key", "value")
+_INSERT_MAP: Final = QuickInsert(insert(map_job), *_map_row(1, NewMap("[]", 0)))
 _TALLY: Final = insert(tally)
 _MORE_JOBS: Final = QuickInsert(
     _TALLY.on_conflict_do_update(

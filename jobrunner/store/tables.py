@@ -99,6 +99,7 @@ job = Table(
     Column("progress", Text),
     Column("result", Text),
     Column("error", Text),
+    Column("item_count", BigInteger),  # of a map job: how many it has; see `map_job`
     _one_of("state", State),
     CheckConstraint("(state = 'running') = (dispatcher_id IS NOT NULL)", name="running_is_held"),
     CheckConstraint(
@@ -120,6 +121,7 @@ Index(
     job.c.id,
     job.c.task,
     job.c.queue,
+    job.c.item_count,
     sqlite_where=_READY,
     postgresql_where=_READY,
 )
@@ -187,8 +189,66 @@ event = Table(
     Column("attempt", Integer, nullable=False),
     Column("at", Moment, nullable=False),
     Column("data", Text, nullable=False),
+    # A row with the values of several items, a JSON array, stands for as many events: `seq` is the last one's.
+    Column("item", BigInteger),  # the first one's index
+    Column("item_count", BigInteger),
     PrimaryKeyConstraint("job_id", "seq"),
     _one_of("kind", EventKind),
+    sqlite_with_rowid=False,
+)
+_OF_ITEMS = text("item IS NOT NULL")
+Index(
+    "ix_event_item",
+    event.c.job_id,
+    event.c.item,
+    event.c.item_count,
+    sqlite_where=_OF_ITEMS,
+    postgresql_where=_OF_ITEMS,
+)
+
+# What a job has beside its row if it is a map job.
+map_job = Table(
+    "map_job",
+    metadata,
+    Column("job_id", _Id, ForeignKey("job.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("spec", Text, nullable=False),  # which items; see `jobrunner.items`
+    Column("reduce_task", String(200)),
+    Column("reduce_params", Text),
+    Column("max_failed", BigInteger),  # with more failed items than this it ends early
+    Column("max_parallel", Integer),  # chunks at a time
+    Column("chunk_size", BigInteger),  # items in a chunk; null: as many as take a while
+    Column("done", BigInteger, nullable=False, server_default="0"),  # items whose value is kept
+    Column("failed", BigInteger, nullable=False, server_default="0"),  # items that are not tried again
+    Column("before", BigInteger, nullable=False, server_default="0"),  # of both, when this attempt began
+    Column("since", BigInteger, nullable=False, server_default="0"),  # values up to this seq do not count
+    CheckConstraint("(reduce_task IS NULL) = (reduce_params IS NULL)", name="reduce_is_whole"),
+)
+
+# Items that did not succeed at once.
+item = Table(
+    "item",
+    metadata,
+    Column("job_id", _Id, ForeignKey("job.id", ondelete="CASCADE"), nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("state", String(10), nullable=False),  # queued: it is tried again
+    Column("retries_used", Integer, nullable=False, server_default="0"),
+    Column("crash_retries_used", Integer, nullable=False, server_default="0"),
+    Column("attempt", Integer, nullable=False),  # of the job, in which it failed last
+    Column("at", Moment, nullable=False),  # when it did
+    Column("error", Text, nullable=False),
+    PrimaryKeyConstraint("job_id", "number"),
+    CheckConstraint("state IN ('queued', 'failed')", name="state"),
+    sqlite_with_rowid=False,
+)
+
+# Chunks of items that a worker has in hand, or what it said of them is on its way into the store.
+chunk = Table(
+    "chunk",
+    metadata,
+    Column("job_id", _Id, ForeignKey("job.id", ondelete="CASCADE"), nullable=False),
+    Column("first", BigInteger, nullable=False),  # the index of its first item
+    Column("item_count", BigInteger, nullable=False),
+    PrimaryKeyConstraint("job_id", "first"),
     sqlite_with_rowid=False,
 )
 
