@@ -68,7 +68,7 @@ class Items:
             start = first // stride % size
             most = min(size, (first + count - 1) // stride - first // stride + 1)
             axes.append(_CutAxis(axis.name, size, stride, start, _window(axis.values, start, most)))
-        return msgspec.json.encode(_Cut(first, count, axes)).decode()
+        return msgspec.json.encode((first, count, axes)).decode()
 
 
 class _CutAxis(NamedTuple):
@@ -77,12 +77,6 @@ class _CutAxis(NamedTuple):
     stride: int
     start: int
     values: Any
-
-
-class _Cut(NamedTuple):
-    first: int
-    count: int
-    axes: list[_CutAxis]
 
 
 class Cut:

@@ -48,11 +48,11 @@ class Values(NamedTuple):
 
     Attributes:
         first: the index of the first one.
-        data: a JSON array of `count` values.
+        data: a JSON array of `item_count` values.
     """
 
     first: int
-    count: int
+    item_count: int
     data: str
 
 
@@ -60,13 +60,13 @@ class ItemFailed(NamedTuple):
     """One run of an item that ended badly.
 
     Attributes:
-        index: of the item.
+        item: its index.
         error: see `error`.
         charged: the budget that it costs; None if it is not tried again in any case.
         is_final: whether it is not tried again, for nothing is left of the budget.
     """
 
-    index: int
+    item: int
     error: dict[str, Any]
     charged: str | None
     is_final: bool
