@@ -75,6 +75,21 @@ def verdict(
     return Verdict(Event.RETRY, charged, delay)
 
 
+def sweep_verdict(ending: Ending, *, cancel_requested: bool, turn: float = 0.0) -> Verdict:
+    """Decide what it means for a map job that its attempt ended before all its items did.  These pay; it does not.
+
+    Args:
+        ending: how the attempt ended.
+        cancel_requested: whether somebody has asked for its end.
+        turn: of the jobs that were lost together, how many go on before this one.
+    """
+    if ending is Ending.CANCELLED or cancel_requested:
+        return Verdict(Event.STOP)
+    if ending is Ending.RELEASED:
+        return Verdict(Event.RELEASE)
+    return Verdict(Event.RETRY, None, lost_seconds(0, turn)) if ending is Ending.LOST else Verdict(Event.FAIL)
+
+
 def lost_seconds(used: int, turn: float, uniform: Callable[[float, float], float] = random.uniform) -> float:
     """Return the wait of a job that was lost with whatever ran it.
 

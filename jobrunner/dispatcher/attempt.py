@@ -1,11 +1,10 @@
 """Watching one attempt: from the ticket to how it ended."""
 
-import json
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from jobrunner import kernel, sizes
@@ -15,7 +14,7 @@ from jobrunner.dispatcher.joblog import JobLog
 from jobrunner.dispatcher.lines import Failed, GarbageError, Kind, Used, meaning
 from jobrunner.dispatcher.outbox import Outbox
 from jobrunner.dispatcher.slots import Slot, Stop, requested_stop
-from jobrunner.dispatcher.tickets import Limits, Ticket
+from jobrunner.dispatcher.tickets import Limits, Ran, Ticket
 from jobrunner.lifecycle import Ending
 from jobrunner.reports import Ended, EventKind, Report, error
 
@@ -52,6 +51,7 @@ class Attempt:
         outbox: Outbox,
         oom: kernel.OomWatch,
         on_tick: Callable[[], None],
+        after: Iterator[bytes] | None = None,
     ) -> None:
         self._ticket = ticket
         self._process = process
@@ -64,7 +64,8 @@ class Attempt:
         self._log = JobLog(limits.max_log_bytes)
         self._grace_seconds = limits.grace_seconds
         self._max_log_bytes = limits.max_log_bytes
-        self._unsent = memoryview(_line(ticket))
+        self._unsent = memoryview(ticket.line)
+        self._after = after or iter(())  # what is sent after it
         self._used = Used(0.0, process.cpu_seconds, 0)
         self._last: tuple[bytes, Failed | None] | None = None  # what ends the attempt: a line, its meaning
         self._dead = False
@@ -95,8 +96,16 @@ class Attempt:
                 self._next_tick = now + TICK_SECONDS
                 self._tick(now)
         ended = self._ended()
-        self._outbox.add(self._report((), ended))
+        self._conclude(ended)
         return ended
+
+    def ran(self, seconds: float) -> Ran:
+        """Return how the ticket was run, which took `seconds`."""
+        return Ran(seconds)
+
+    def _conclude(self, ended: Ended) -> None:
+        """Say the last word."""
+        self._outbox.add(self._report((), ended))
 
     # -- hearing -------------------------------------------------------------------------------
 
@@ -107,6 +116,8 @@ class Attempt:
         if self._outbox.is_stuck:  # its Pipe fills up meanwhile, and that slows the task
             self._pause.wait(until - now)
             return
+        if not self._unsent:
+            self._unsent = memoryview(next(self._after, b""))
         if self._unsent and self._process.is_ready and self._stop is None:
             self._unsent = self._process.send(self._unsent)
             until = min(until, now + SEND_SECONDS) if self._unsent else until
@@ -309,8 +320,3 @@ class Attempt:
         if death.signal is None:
             return f"its process ended with exit code {death.exit_code} before the task returned"
         return f"its process was killed by {death.signal}"
-
-
-def _line(ticket: Ticket) -> bytes:
-    head = f'{{"id":{ticket.job_id},"attempt":{ticket.attempt},"task":{json.dumps(ticket.task)},"params":'
-    return f"{head}{ticket.params}}}\n".encode()

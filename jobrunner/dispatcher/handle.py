@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from jobrunner import kernel
 from jobrunner.dispatcher.lines import READ_BYTES, GarbageError, Hello, Kind, LineReader, meaning
+from jobrunner.dispatcher.tail import Tail
 from jobrunner.dispatcher.tickets import Code, Limits
 
 IMPORT_SECONDS: Final = 120.0  #: for all task modules together
@@ -63,23 +64,25 @@ class Handle:
         sizes = (limits.max_result_bytes, limits.max_partial_bytes, limits.max_partials_bytes)
         ours, theirs = Pipe()
         output, printed = os.pipe()
+        self.tail, tail = Tail.create()
         try:
             self._popen = subprocess.Popen(
                 [
                     sys.executable,
                     *("-m", "jobrunner.dispatcher.job_process"),
-                    *map(str, (theirs.fileno(), os.getpid(), *sizes)),
+                    *map(str, (theirs.fileno(), tail, os.getpid(), *sizes)),
                     *code.modules,
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=printed,
                 stderr=printed,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), tail],
                 start_new_session=True,
             )
         finally:
             theirs.close()
             os.close(printed)
+            os.close(tail)
         self.pid = self._popen.pid
         self._pipe = ours
         self._output = output
@@ -188,6 +191,7 @@ class Handle:
     def close(self) -> None:
         """Let go of the descriptors, after `kill`."""
         self.selector.close()
+        self.tail.close()
         self._pipe.close()
         os.close(self._output)
         os.close(self._pidfd)

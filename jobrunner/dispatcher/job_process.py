@@ -1,8 +1,9 @@
 """The job process: runs the user's function, one job after another.
 
-Started by exec as `python -m jobrunner.dispatcher.job_process FD PARENT MAX_RESULT MAX_PARTIAL MAX_PARTIALS MODULE...`,
-in a session of its own.  It is the only thing that is ever killed: it shares nothing but the Pipe `FD` to its worker,
-and its stdout.  Imports here are few on purpose: no Flask, no SQLAlchemy.
+Started by exec as
+`python -m jobrunner.dispatcher.job_process FD TAIL PARENT MAX_RESULT MAX_PARTIAL MAX_PARTIALS MODULE...`, in a
+session of its own.  It is the only thing that is ever killed: it shares nothing but the Pipe `FD` and the memory `TAIL`
+with its worker, and its stdout.  Imports here are few on purpose: no Flask, no SQLAlchemy.
 """
 
 import contextlib
@@ -13,41 +14,38 @@ import resource
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Generator
-from types import FrameType
 from typing import Any, Final
 
-from jobrunner import kernel, sizes
+from jobrunner import kernel
 from jobrunner.dispatcher import lines
+from jobrunner.dispatcher.chunk_run import ChunkRun
 from jobrunner.dispatcher.lines import Kind
-from jobrunner.errors import DuplicateTaskError, TaskModulesError, UnserializableError
-from jobrunner.lifecycle import Ending
+from jobrunner.dispatcher.stopped import Stopped, reset_signals
+from jobrunner.dispatcher.tail import Tail
+from jobrunner.dispatcher.telling import encoded, told, too_large
+from jobrunner.errors import DuplicateTaskError, TaskModulesError
 from jobrunner.tasks import context, loading
-from jobrunner.tasks.encoding import to_json
-from jobrunner.tasks.registry import REGISTRY
+from jobrunner.tasks.registry import REGISTRY, Task
 
-MESSAGE_CHARACTERS: Final = 10_000  #: of an exception's message that are kept
-TRACEBACK_CHARACTERS: Final = 60_000
 PROGRESS_CHARACTERS: Final = 1000  #: of the word about the progress
 STOPPED_STATUS: Final = 128 + signal.SIGTERM
-
-
-class Stopped(BaseException):
-    """SIGTERM came: the task's `finally` blocks run, and the process ends."""
-
-
-def _on_sigterm(_signum: int, _frame: FrameType | None) -> None:
-    raise Stopped
 
 
 class JobProcess:
     """One end of the Pipe, and the jobs that come through it."""
 
     def __init__(
-        self, fd: int, *, max_result_bytes: int, max_partial_bytes: int, max_partials_bytes: int
+        self,
+        fd: int,
+        tail_fd: int,
+        *,
+        max_result_bytes: int,
+        max_partial_bytes: int,
+        max_partials_bytes: int,
     ) -> None:
         self._fd = fd
+        self._tail = Tail(tail_fd)
         self._reader = lines.LineReader(fd)
         self._max_result_bytes = max_result_bytes
         self._max_partial_bytes = max_partial_bytes
@@ -99,33 +97,65 @@ class JobProcess:
                 self._run(json.loads(ticket))
 
     def _run(self, ticket: dict[str, Any]) -> None:
-        _reset_signals()  # the job before may have left its own
-        job = context.CurrentJob(ticket["id"], ticket["attempt"], self._tell_progress)
+        reset_signals()  # the job before may have left its own
+        chunk = ticket.get("chunk")
+        tell = self._tell_progress if chunk is None else _tell_nobody
+        job = context.CurrentJob(ticket["id"], ticket["attempt"], tell)
         context.enter(job)
         self._meter.start()
         try:
-            kind, text = Kind.RESULT, self._call(ticket["task"], ticket["params"])
+            task = self._task(ticket["task"])
+            if chunk is not None:
+                kind, text = Kind.CHUNK_END, self._run_chunk(task, ticket["params"], chunk, job)
+            elif ticket.get("reduces"):
+                kind, text = Kind.RESULT, self._reduce(task, ticket["params"])
+            else:
+                kind, text = Kind.RESULT, self._call(task, task.parameters.arguments(ticket["params"]))
             job.flush()
         except Stopped:
             raise
-        except UnserializableError as error:
-            kind, text = Kind.ERROR, _told(Ending.UNSERIALIZABLE, error)
         except BaseException as error:  # noqa: BLE001 - user code: SystemExit and its like end the job, not the process
-            kind, text = Kind.ERROR, _told(Ending.EXCEPTION, error)
+            kind, text = Kind.ERROR, json.dumps(told(error))
         self._leave_if_forked()
         context.enter(context.CurrentJob())
         job.silence()  # a thread of the task may live on
         self._tidy()
         self.say((Kind.USAGE, self._meter.read()), (kind, text))
 
-    def _call(self, name: str, params: dict[str, Any]) -> str:
+    def _task(self, name: str) -> Task:
         task = REGISTRY.get(name)
         if task is None:
             raise TaskModulesError(f"no task named {name!r} is loaded here; {self._why_not()}")
-        value = task.function(**task.parameters.arguments(params))
+        return task
+
+    def _run_chunk(
+        self, task: Task, params: dict[str, Any], chunk: dict[str, Any], job: context.CurrentJob
+    ) -> str:
+        run = ChunkRun(self.say, self._tail, self._leave_if_forked, max_partial_bytes=self._max_partial_bytes)
+        return run.run(task, params, chunk, job)
+
+    def _reduce(self, task: Task, params: dict[str, Any]) -> str:
+        """Call a task with the stream of values that follows its ticket."""
+        values = self._values_to_reduce()
+        try:
+            return self._call(task, task.parameters.arguments_beside(values, params))
+        finally:
+            for _ in values:  # what it did not want would be taken for tickets
+                pass
+
+    def _values_to_reduce(self) -> Generator[Any, None, None]:
+        while True:
+            for line in self._reader.read():
+                values = json.loads(line)
+                if values is None:
+                    return
+                yield from values
+
+    def _call(self, task: Task, arguments: dict[str, Any]) -> str:
+        value = task.function(**arguments)
         if inspect.isgenerator(value):
             value = self._stream(value)  # type: ignore[arg-type]
-        return _encoded(value, "result", self._max_result_bytes, "max_result_bytes")
+        return encoded(value, "result", self._max_result_bytes, "max_result_bytes")
 
     def _stream(self, values: Generator[Any, None, Any]) -> Any:
         count = size = 0
@@ -135,18 +165,18 @@ class JobProcess:
             except StopIteration as end:
                 return end.value
             name = f"partial result {count}"
-            text = _encoded(value, name, self._max_partial_bytes, "max_partial_bytes")
+            text = encoded(value, name, self._max_partial_bytes, "max_partial_bytes")
             size += len(text)
             if size > self._max_partials_bytes:
-                raise _too_large(f"all up to {name}", size, self._max_partials_bytes, "max_partials_bytes")
+                raise too_large(f"all up to {name}", size, self._max_partials_bytes, "max_partials_bytes")
             self.say((Kind.PARTIAL, text))
             count += 1
 
     def _tell_progress(self, done: float, total: float | None, message: str | None) -> None:
         if isinstance(message, str):
             message = message[:PROGRESS_CHARACTERS]
-        told = {"done": done, "total": total, "message": message}
-        text = _encoded(told, "progress", self._max_partial_bytes, "max_partial_bytes")
+        progress = {"done": done, "total": total, "message": message}
+        text = encoded(progress, "progress", self._max_partial_bytes, "max_partial_bytes")
         self.say((Kind.PROGRESS, text))
 
     def _tidy(self) -> None:
@@ -169,11 +199,8 @@ def _flush() -> None:
     kernel.flush_c_stdio()
 
 
-def _reset_signals() -> None:
-    signal.signal(signal.SIGTERM, _on_sigterm)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # workers ignore it, and that is inherited
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # see WorkerPool: SIGTERM came blocked
+def _tell_nobody(_done: float, _total: float | None, _message: str | None) -> None:
+    """Drop the progress of one of many items."""
 
 
 class _Meter:
@@ -206,60 +233,11 @@ class _Meter:
         return cpu_seconds, own.ru_maxrss * 1024  # Linux counts it in KiB
 
 
-def _encoded(value: Any, name: str, limit: int, setting: str) -> str:
-    if isinstance(value, str) and len(value) > limit:  # which takes no copy of it to know
-        raise _too_large(name, len(value), limit, setting)
-    text = to_json(value, name)
-    if len(text) > limit:
-        raise _too_large(name, len(text), limit, setting)
-    return text
-
-
-def _too_large(what: str, size: int, limit: int, setting: str) -> UnserializableError:
-    return UnserializableError(
-        f"{what} comes to {sizes.in_words(size)} of JSON, {setting} is {limit} ({sizes.in_words(limit)}): "
-        "write it to a file and give back its path, or raise the limit"
-    )
-
-
-def _told(ending: Ending, error: BaseException) -> str:
-    """Return an error as JSON; the traceback starts at the first frame that is not ours."""
-    frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
-        frames = frames.tb_next
-    text = "".join(traceback.format_exception(type(error), error, frames))
-    if len(text) > TRACEBACK_CHARACTERS:
-        half = TRACEBACK_CHARACTERS // 2
-        text = f"{text[:half]}\n[... {len(text) - 2 * half} characters left out ...]\n{text[-half:]}"
-    home = type(error).__module__
-    name = type(error).__qualname__
-    return json.dumps(
-        {
-            "kind": ending,
-            "type": name if home == "builtins" else f"{home}.{name}",
-            "message": _readable(_message(error)),
-            "traceback": None if ending is Ending.UNSERIALIZABLE else _readable(text),
-        }
-    )
-
-
-def _readable(text: str) -> str:
-    """Return `text` without halves of surrogate pairs, which are no text to UTF-8."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _message(error: BaseException) -> str:
-    try:
-        return str(error)[:MESSAGE_CHARACTERS]
-    except Exception as worse:  # noqa: BLE001 - user code: an exception whose text cannot be had
-        return f"<its text cannot be had: {type(worse).__qualname__}>"
-
-
 def main(arguments: list[str]) -> None:
     """Run jobs until the worker hangs up or SIGTERM comes."""
-    fd, parent_pid, max_result_bytes, max_partial_bytes, max_partials_bytes = map(int, arguments[:5])
+    fd, tail_fd, parent_pid, max_result_bytes, max_partial_bytes, max_partials_bytes = map(int, arguments[:6])
     try:
-        _reset_signals()
+        reset_signals()
         # A helper that a task forks ends on SIGTERM as any process does.
         os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
         kernel.die_with_parent(parent_pid)
@@ -269,11 +247,13 @@ def main(arguments: list[str]) -> None:
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
         process = JobProcess(
             fd,
+            tail_fd,
             max_result_bytes=max_result_bytes,
             max_partial_bytes=max_partial_bytes,
             max_partials_bytes=max_partials_bytes,
         )
-        process.load(arguments[5:])
+        os.close(tail_fd)
+        process.load(arguments[6:])
         process.serve()
     except Stopped:
         kernel.flush_c_stdio()

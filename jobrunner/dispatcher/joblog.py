@@ -36,11 +36,16 @@ class JobLog:
         """Return the rest; of a log that was cut, a note and the tail."""
         self._pending.append(self._decode(b"", final=True))
         left_out = self._seen_bytes - self._kept_bytes
-        if left_out:
+        if left_out and self._room > 0:
             tail = self._tail[-left_out:]
             note = f"\n[jobrunner: max_log_bytes is {self._room}: {left_out - len(tail)} bytes left out]\n"
             self._pending += [note, tail.decode("utf-8", "replace")]
         return self.take()
+
+    @property
+    def kept_bytes(self) -> int:
+        """How much was worth keeping, beside the tail of a log that was cut."""
+        return self._kept_bytes
 
     @property
     def tail(self) -> str | None:

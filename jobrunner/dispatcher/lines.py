@@ -27,6 +27,9 @@ class Kind(bytes, Enum):
     USAGE = b"u"  #: what the attempt used, see `Used`; before its last line
     RESULT = b"r"  #: what the task returned: the attempt's last line
     ERROR = b"x"  #: what went wrong, see `Failed`: the attempt's last line
+    VALUES = b"v"  #: of items that follow each other: [index of the first, how many, [value, ...]]
+    ITEM_FAILED = b"i"  #: what went wrong with one item, see `ItemFailed`
+    CHUNK_END = b"c"  #: see `ChunkEnd`: a chunk's last line
 
 
 class GarbageError(Exception):
@@ -48,6 +51,19 @@ class Failed(msgspec.Struct):
     type: str
     message: str
     traceback: str | None
+
+
+class ItemFailed(Failed):
+    """Why an item failed; `item` is its index."""
+
+    item: int
+
+
+class ChunkEnd(msgspec.Struct):
+    """The index after the last item that was run, and how long all of them took."""
+
+    following: int
+    seconds: float
 
 
 class Hello(msgspec.Struct):
@@ -74,6 +90,9 @@ _MEANINGS: Final[dict[bytes, Callable[[memoryview], Any]]] = {
     Kind.USAGE.value: msgspec.json.Decoder(Used).decode,
     Kind.RESULT.value: _ANYTHING.decode,
     Kind.ERROR.value: msgspec.json.Decoder(Failed).decode,
+    Kind.VALUES.value: msgspec.json.Decoder(tuple[int, int, list[msgspec.Raw]]).decode,
+    Kind.ITEM_FAILED.value: msgspec.json.Decoder(ItemFailed).decode,
+    Kind.CHUNK_END.value: msgspec.json.Decoder(ChunkEnd).decode,
 }
 
 

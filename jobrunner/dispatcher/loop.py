@@ -4,7 +4,6 @@
 never sleep.
 """
 
-import itertools
 import logging
 import os
 import socket
@@ -16,14 +15,13 @@ from sqlalchemy import Connection
 from jobrunner import kernel
 from jobrunner.clock import Clock, utc_now
 from jobrunner.dispatcher import losses
-from jobrunner.dispatcher.bundles import Packer
 from jobrunner.dispatcher.catalogue import Catalogue
 from jobrunner.dispatcher.housekeeping import Housekeeping
 from jobrunner.dispatcher.losses import Victim
 from jobrunner.dispatcher.notify import notify
 from jobrunner.dispatcher.pool import WorkerPool
 from jobrunner.dispatcher.slots import Counts, Stop, counts, last_seen
-from jobrunner.dispatcher.tickets import Ticket
+from jobrunner.dispatcher.starter import Starter
 from jobrunner.lifecycle import Ending, State
 from jobrunner.settings import Settings
 from jobrunner.store import catalogue as store_catalogue
@@ -55,14 +53,13 @@ class Dispatcher:
         self._settings = settings
         self._clock = clock
         self._housekeeping = Housekeeping(store, settings, now=now)
-        self._packer = Packer()
-        self._serials = itertools.count(1)
+        self._starter = Starter(store, pool, max_log_bytes=settings.max_log_bytes, clock=clock)
+        self._sweeps = self._starter.sweeps
         self._next_beat = now
         self._counted = Counts(0, 0, 0, 0.0)
         self._counted_at = now
         self._queued = 0
         self._drain_until: datetime | None = None
-        self._claimed: list[list[moves.Claimed]] = []  # bundles not started, if the store failed in between
         self._look_for_stops = True
         self._stops: dict[tuple[int, int], Stop] = {}
         self._untold = False  # whether some stop has not reached its worker yet
@@ -82,14 +79,14 @@ class Dispatcher:
         self._take(catalogue)
 
     def _take(self, catalogue: Catalogue) -> None:
-        self._catalogue = catalogue
-        self._task_names = [task["name"] for task in catalogue.tasks]
+        self._starter.serve(catalogue)
         for module, why in catalogue.errors.items():
             log.error("task module %s cannot be imported, its tasks are not served: %s", module, why)
 
     def drain(self, now: datetime, seconds: float) -> None:
         """Start nothing more; what still runs after `seconds` goes back to the queue, uncharged."""
         self._drain_until = now + timedelta(seconds=seconds)
+        self._sweeps.close(Ending.RELEASED)
 
     def hear_bell(self) -> None:
         """Somebody has submitted or cancelled something."""
@@ -98,77 +95,55 @@ class Dispatcher:
     @property
     def is_drained(self) -> bool:
         """Whether it was told to drain, and nothing runs any more."""
-        return self._drain_until is not None and self._pool.free == self._pool.size
+        is_idle = self._pool.free == self._pool.size and not self._sweeps
+        return self._drain_until is not None and is_idle
 
     # -- the loop --------------------------------------------------------------------------------
 
     def step(self, now: datetime) -> float:
         """Do what can be done now; return for how many seconds to rest."""
         self._pool.check()
-        for ticket, seconds in self._pool.ended():
-            self._packer.learn(ticket.task, seconds)
+        for ticket, ran in self._pool.ended():
+            self._starter.returned(ticket, ran, now)
         # Due, or the clock was set back: a heartbeat that waits for the old time again would cost the lease.
         if not now < self._next_beat <= now + BEAT:
             self._beat(now)
         self._stop_what_must_stop(now)
-        self._start_what_is_due()
+        self._start_what_is_due(now)
         self._housekeeping.step(now)
         return self._rest(now)
 
-    def _start_what_is_due(self) -> None:
-        # Committed as running before it runs: a crash in between loses a moment, never a job, for its lease
-        # is found at the next start.
-        free = self._pool.free
-        if self._drain_until is not None or not free or not self._task_names:
-            return
-        if not self._claimed:
-            self._claimed = self._packer.pack(self._claim(free), free)
-            if self._claimed:
-                wake(self._settings.data / WATCHERS)
-        if any(one.crash_retries == 0 for bundle in self._claimed for one in bundle):
-            # At most once, even if the power fails: this commit takes the claim to the disk with it.
-            with self._store.write(durable=True) as connection:
-                dispatchers.heartbeat(connection, self.id, slots=self._slots(), now=self._clock())
-        bundles, self._claimed = self._claimed, []
-        for bundle in bundles:
-            self._pool.start([self._ticket(one) for one in bundle])
+    def _start_what_is_due(self, now: datetime) -> None:
+        if self._drain_until is None:
+            self._starter.start(self.id, now, secure=self._secure, ring=self._tell_watchers)
+            self._starter.reduce(self._sweeps.step(now))
+        else:
+            self._sweeps.step(now)
 
-    def _claim(self, free: int) -> list[moves.Claimed]:
-        with self._store.write(durable=False) as connection:
-            return moves.claim(
-                connection,
-                self.id,
-                tasks=self._task_names,
-                limit=self._packer.limit(free),
-                choose=lambda ready: sum(map(len, self._packer.pack(ready, free))),
-                # Not the step's `now`: a job may have been submitted while this waited for the write lock.
-                now=self._clock(),
-            )
+    def _secure(self) -> None:
+        with self._store.write(durable=True) as connection:
+            dispatchers.heartbeat(connection, self.id, slots=self._slots(), now=self._clock())
 
-    def _ticket(self, one: moves.Claimed) -> Ticket:
-        return Ticket(
-            serial=next(self._serials),
-            job_id=one.id,
-            attempt=one.attempt,
-            task=one.task,
-            params=one.params,
-            timeout_seconds=one.timeout_seconds,
-            memory_limit_bytes=one.memory_limit_bytes,
-            code=self._catalogue.code,
-        )
+    def _tell_watchers(self) -> None:
+        wake(self._settings.data / WATCHERS)
 
     def _stop_what_must_stop(self, now: datetime) -> None:
         if self._look_for_stops:
             with self._store.read() as connection:
                 asked = moves.stop_requests(connection, self.id)
+                held = moves.held(connection, self.id) if self._sweeps else ()
             self._stops = {(one.id, one.attempt): Stop(Ending.CANCELLED, one.grace_seconds) for one in asked}
+            self._sweeps.look(held)
+            self._sweeps.close(Ending.CANCELLED, self._stops)
             self._look_for_stops = False
         self._untold = False
         release = None
         if self._drain_until is not None and now >= self._drain_until:
             release = Stop(Ending.RELEASED, self._settings.grace_seconds)
-        for ticket in self._pool.in_hand if self._stops or release else ():
-            stop = self._stops.get((ticket.job_id, ticket.attempt), release)
+        unwanted = Stop(Ending.RELEASED, self._settings.grace_seconds)
+        stops = dict.fromkeys(self._sweeps.unwanted, unwanted) | self._stops
+        for ticket in self._pool.in_hand if stops or release else ():
+            stop = stops.get((ticket.job_id, ticket.attempt), release)
             if stop is not None and not self._pool.stop(ticket, stop):
                 self._untold = True
 
@@ -176,11 +151,12 @@ class Dispatcher:
         until = min(self._next_beat, self._housekeeping.next_at)
         if self._drain_until is not None:
             until = min(until, max(self._drain_until, now + timedelta(seconds=0.05)))
-        elif self._pool.free and self._task_names:
+        elif self._pool.free and self._starter.has_tasks:
             with self._store.read() as connection:
                 due_at = moves.next_due_at(connection)
-            until = min(until, due_at or until)
-        if self._untold:  # a stop reaches a ticket only once a worker has it in hand
+            until = min(until, due_at or until, self._sweeps.due_at() or until)
+        # A stop reaches a ticket only once a worker has it in hand; the result writer closes chunks when it can.
+        if self._untold or self._sweeps.over:
             until = min(until, now + timedelta(seconds=0.01))
         return max(0.0, (until - now).total_seconds())
 
@@ -290,7 +266,7 @@ class Dispatcher:
             victims: what was in hand when the Pool broke.  Who may have broken it pays for it; the others
                 go back uncharged.
         """
-        known = {(one.job_id, one.attempt): one for one in victims or ()}
+        known = losses.by_attempt(victims or ())
         with self._store.write(durable=True) as connection:
             dispatchers.end(connection, self.id, now=now)
             held = [known.get(one, Victim(*one)) for one in moves.held(connection, self.id)]

@@ -20,6 +20,7 @@ class Victim(NamedTuple):
         worker: the index of the slot that it ran in; None if it had not begun, or nobody has looked.
         peak_memory_bytes: as last seen; None if nobody has looked.
         cpu_seconds: the same.
+        chunks: of a map job: the first items of the chunks to blame; None: all that are in hand.
     """
 
     job_id: int
@@ -28,6 +29,21 @@ class Victim(NamedTuple):
     worker: int | None = None
     peak_memory_bytes: int | None = None
     cpu_seconds: float | None = None
+    chunks: tuple[int, ...] | None = None
+
+    def together_with(self, other: "Victim") -> "Victim":
+        """Return what two chunks of one attempt, or two looks at it, come to."""
+        blamed, rest = (self, other) if self.blame is not None else (other, self)
+        return blamed._replace(chunks=(*(blamed.chunks or ()), *(rest.chunks or ())))
+
+
+def by_attempt(victims: Iterable[Victim]) -> dict[tuple[int, int], Victim]:
+    """Return one victim for each attempt, by (job id, attempt)."""
+    found: dict[tuple[int, int], Victim] = {}
+    for one in victims:
+        key = one.job_id, one.attempt
+        found[key] = found[key].together_with(one) if key in found else one
+    return found
 
 
 def of_dead(held: Iterable[tuple[int, int]], slots: str, blame: str) -> list[Victim]:
@@ -95,4 +111,4 @@ def _ended(one: Victim, turn: float) -> Ended:
     if one.blame is None:
         return Ended(Ending.RELEASED, worker=one.worker, **used)
     told = error(Ending.LOST, one.blame, **used)
-    return Ended(Ending.LOST, error=told, worker=one.worker, turn=turn, **used)
+    return Ended(Ending.LOST, error=told, worker=one.worker, turn=turn, chunks=one.chunks, **used)

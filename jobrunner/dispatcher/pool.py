@@ -6,6 +6,7 @@ dispatcher gives back what ran, ends, and is started again.
 """
 
 import contextlib
+import functools
 import logging
 import multiprocessing
 import os
@@ -26,7 +27,7 @@ from jobrunner.dispatcher import worker, writer
 from jobrunner.dispatcher.handle import IMPORT_SECONDS, kill_children
 from jobrunner.dispatcher.losses import Victim
 from jobrunner.dispatcher.slots import Slot, Stop, last_seen, request_stop
-from jobrunner.dispatcher.tickets import Code, Limits, Ticket
+from jobrunner.dispatcher.tickets import Code, Limits, Ran, Ticket
 from jobrunner.errors import PoolBrokenError
 
 START_SECONDS: Final = IMPORT_SECONDS + 30.0  #: for the workers and their job processes to come up
@@ -58,10 +59,12 @@ class WorkerPool:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         self._begun = context.Value("i", 0)  # how many workers have been started so far
         self._pool = context.Pool(
-            size, worker.initialize, (self.slots, self._begun, self._queue, limits, code)
+            size,
+            functools.partial(worker.initialize, store_url=store_url),
+            (self.slots, self._begun, self._queue, limits, code),
         )
         self._bundles: dict[int, Sequence[Ticket]] = {}  # by the serial of their first ticket
-        self._ended: deque[tuple[int, list[float]]] = deque()  # filled by the Pool's own thread
+        self._ended: deque[tuple[int, list[Ran]]] = deque()  # filled by the Pool's own thread
         self._failure: BaseException | None = None  # of a worker's own code, with a bundle's number beside it
         self._failed = 0
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -122,19 +125,18 @@ class WorkerPool:
                 return True
         return False
 
-    def ended(self) -> list[tuple[Ticket, float]]:
-        """Forget the bundles that have ended; return the tickets that were run and the seconds each took.
+    def ended(self) -> list[tuple[Ticket, Ran]]:
+        """Forget the bundles that have ended; return the tickets that were run, and how.
 
         Their reports are in the Queue, or about to be.
         """
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._bell)
-        run: list[tuple[Ticket, float]] = []
+        run: list[tuple[Ticket, Ran]] = []
         while self._ended:
-            number, seconds = self._ended.popleft()
-            run += zip(
-                self._bundles.pop(number), seconds, strict=False
-            )  # a worker may give the last ones back
+            number, ran = self._ended.popleft()
+            # A worker may have given the last ones back.
+            run += zip(self._bundles.pop(number), ran, strict=False)
         return run
 
     def check(self) -> None:
@@ -150,9 +152,9 @@ class WorkerPool:
         """Two descriptors: one is readable when a ticket has ended, the other when a process died."""
         return self._bell, self._deaths.fileno()  # the second is that of epoll itself
 
-    def _note(self, number: int) -> Callable[[list[float]], None]:
-        def note(seconds: list[float]) -> None:  # in the Pool's own thread
-            self._ended.append((number, seconds))
+    def _note(self, number: int) -> Callable[[list[Ran]], None]:
+        def note(ran: list[Ran]) -> None:  # in the Pool's own thread
+            self._ended.append((number, ran))
             os.eventfd_write(self._bell, 1)
 
         return note
@@ -227,9 +229,11 @@ class WorkerPool:
         victims = []
         for ticket in self.in_hand:
             victim = Victim(ticket.job_id, ticket.attempt)
+            chunks = () if ticket.chunk is None else (ticket.chunk.first,)
             if (index := running.get(ticket.serial)) is not None:
                 blame = why if ticket.serial in blamed else None
-                victim = Victim(*victim[:2], blame, index, *last_seen(self.slots[index]))
+                seen = last_seen(self.slots[index])
+                victim = Victim(*victim[:2], blame, index, *seen, chunks if blame else ())
             victims.append(victim)
         return victims
 

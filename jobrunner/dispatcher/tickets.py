@@ -1,5 +1,6 @@
-"""What a worker is handed."""
+"""What a worker is handed, and what it says when it is done."""
 
+import json
 from typing import NamedTuple
 
 
@@ -15,12 +16,36 @@ class Code(NamedTuple):
     modules: tuple[str, ...]
 
 
+class Chunk(NamedTuple):
+    """Items of a map job that follow each other.
+
+    Attributes:
+        first: the index of the first one.
+        items: their parameters, as the JSON of an `items.Cut`.
+        seconds: after which no further item is begun; None: all are run, however long they take.
+        retries: left for each of its items.
+        crash_retries: the same.
+        once: whether none may be run twice, whatever happens.
+        log_bytes: of what they print that may be kept.
+    """
+
+    first: int
+    item_count: int
+    items: str
+    seconds: float | None
+    retries: int
+    crash_retries: int
+    once: bool
+    log_bytes: int
+
+
 class Ticket(NamedTuple):
-    """One attempt of one job.
+    """One attempt of one job, or a part of it: a chunk of a map job's items, or its reduce task.
 
     Attributes:
         serial: names the ticket within its dispatcher; a stop is addressed to it.
         params: a JSON object.
+        reduces: whether the values of the job's items follow it.
     """
 
     serial: int
@@ -31,6 +56,45 @@ class Ticket(NamedTuple):
     timeout_seconds: float | None
     memory_limit_bytes: int | None
     code: Code
+    chunk: Chunk | None = None
+    reduces: bool = False
+
+    @property
+    def line(self) -> bytes:
+        """The ticket as a job process reads it."""
+        head = f'{{"id":{self.job_id},"attempt":{self.attempt},"task":{json.dumps(self.task)}'
+        more = ""
+        if self.chunk is not None:
+            more = f',"chunk":{{"items":{self.chunk.items},"seconds":{json.dumps(self.chunk.seconds)}}}'
+        elif self.reduces:
+            more = ',"reduces":true'
+        return f'{head},"params":{self.params}{more}}}\n'.encode()
+
+
+class ItemRun(NamedTuple):
+    """A run of an item that ended badly; see `reports.ItemFailed`."""
+
+    item: int
+    charged: str | None
+    is_final: bool
+
+
+class Ran(NamedTuple):
+    """How a ticket was run.
+
+    Attributes:
+        seconds: it took.
+        following: of a chunk: the index after the last item that was run; the others are given back.
+        item_seconds: of a chunk: what these took together.
+        failed: of a chunk: what went wrong with which items.
+        log_bytes: of a chunk: what they have printed that is kept.
+    """
+
+    seconds: float
+    following: int = 0
+    item_seconds: float = 0.0
+    failed: tuple[ItemRun, ...] = ()
+    log_bytes: int = 0
 
 
 class Limits(NamedTuple):

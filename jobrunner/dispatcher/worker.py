@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing.queues import Queue
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.util import Finalize
@@ -16,20 +16,30 @@ from typing import Any
 from jobrunner import kernel
 from jobrunner.clock import utc_now
 from jobrunner.dispatcher.attempt import Attempt
+from jobrunner.dispatcher.chunk_attempt import ChunkAttempt
 from jobrunner.dispatcher.handle import Handle, kill_children, reap_orphans
 from jobrunner.dispatcher.orphan import is_orphan
 from jobrunner.dispatcher.outbox import FULL_SECONDS, Outbox
+from jobrunner.dispatcher.reducing import values_to_reduce
 from jobrunner.dispatcher.slots import Slot
-from jobrunner.dispatcher.tickets import Code, Limits, Ticket
+from jobrunner.dispatcher.tickets import Code, Limits, Ran, Ticket
 from jobrunner.lifecycle import Ending
 from jobrunner.reports import Ended, Report
+from jobrunner.store.engine import Store
 
 
 class Worker:
     """One process of the Pool, with its slot and its job process."""
 
     def __init__(
-        self, index: int, slot: Slot, queue: "Queue[list[Report]]", limits: Limits, code: Code
+        self,
+        index: int,
+        slot: Slot,
+        queue: "Queue[list[Report]]",
+        limits: Limits,
+        code: Code,
+        *,
+        store_url: str,
     ) -> None:
         self._index = index
         self._slot = slot
@@ -37,6 +47,8 @@ class Worker:
         self._outbox = Outbox(queue.put_nowait, queue.qsize)
         self._waiting: deque[Ticket] = deque()  # the rest of the bundle
         self._limits = limits
+        self._store_url = store_url
+        self._store: Store | None = None  # to read with, once there is something to reduce
         self._oom = kernel.OomWatch(kernel.oom_counter())
         self._process = self._new_process(code)
         self._process.greet(
@@ -44,25 +56,23 @@ class Worker:
         )  # what is wrong with it, the first ticket will find out and tell
         slot.pid = os.getpid()  # written last: now the worker is ready
 
-    def run(self, bundle: Sequence[Ticket]) -> list[float]:
-        """Run the tickets one after another; return how many seconds each took that was run.
+    def run(self, bundle: Sequence[Ticket]) -> list[Ran]:
+        """Run the tickets one after another; return how each was run, but for those that were given back.
 
         Their reports are on their way into the Queue when this returns.
         """
-        seconds: list[float] = []
+        ran: list[Ran] = []
         self._waiting = deque(bundle)
         while self._waiting:
-            started = time.monotonic()
-            self._run_one(self._waiting.popleft(), started)
-            seconds.append(time.monotonic() - started)
+            ran.append(self._run_one(self._waiting.popleft(), time.monotonic()))
             if self._waiting and time.monotonic() >= self._outbox.due_at:
                 self._outbox.flush()
         while not self._outbox.flush():
             self._end_if_orphan()
             time.sleep(FULL_SECONDS)
-        return seconds
+        return ran
 
-    def _run_one(self, ticket: Ticket, started: float) -> None:
+    def _run_one(self, ticket: Ticket, started: float) -> Ran:
         slot = self._slot
         slot.peak_memory_bytes, slot.cpu_seconds = 0, 0.0
         slot.job_id, slot.attempt, slot.since, slot.serial = (
@@ -73,21 +83,11 @@ class Worker:
         )
         process = self._process_for(ticket)
         process.jobs += 1
-        attempt = Attempt(
-            ticket,
-            process,
-            worker=self._index,
-            slot=slot,
-            limits=self._limits,
-            outbox=self._outbox,
-            oom=self._oom,
-            on_tick=self._tick,
-        )
+        attempt = self._attempt(ticket, process)
         ended = attempt.run()
-        if ended.ending is Ending.SUCCEEDED:
-            slot.done += 1
-        else:
-            slot.failed += 1
+        if ticket.chunk is None:  # which is no attempt of its own
+            slot.done += ended.ending is Ending.SUCCEEDED
+            slot.failed += ended.ending is not Ending.SUCCEEDED
         slot.busy_seconds += time.monotonic() - started
         slot.serial = 0
         if not attempt.survived:
@@ -95,6 +95,28 @@ class Worker:
             process.close()
             self._process = self._new_process(ticket.code)
         reap_orphans(self._process.pid)
+        return attempt.ran(time.monotonic() - started)
+
+    def _attempt(self, ticket: Ticket, process: Handle) -> Attempt:
+        around: dict[str, Any] = {
+            "worker": self._index,
+            "slot": self._slot,
+            "limits": self._limits,
+            "outbox": self._outbox,
+            "oom": self._oom,
+            "on_tick": self._tick,
+        }
+        if ticket.chunk is not None:
+            return ChunkAttempt(ticket, ticket.chunk, process, **around)
+        if ticket.reduces:
+            return Attempt(ticket, process, after=self._values_of(ticket.job_id), **around)
+        return Attempt(ticket, process, **around)
+
+    def _values_of(self, job_id: int) -> Iterator[bytes]:
+        """Yield the lines that follow the ticket of a reduce task; an empty one where the store cannot be read now."""
+        if self._store is None:
+            self._store = Store(self._store_url)
+        yield from values_to_reduce(self._store, job_id)
 
     def _tick(self) -> None:
         """Look around while a ticket runs: is the dispatcher there, does anybody wait behind this ticket?"""
@@ -146,7 +168,13 @@ _worker: Worker | None = None
 
 
 def initialize(
-    slots: Any, next_index: "Synchronized[int]", queue: "Queue[list[Report]]", limits: Limits, code: Code
+    slots: Any,
+    next_index: "Synchronized[int]",
+    queue: "Queue[list[Report]]",
+    limits: Limits,
+    code: Code,
+    *,
+    store_url: str,
 ) -> None:
     """Make this process of the Pool a worker."""
     global _worker  # noqa: PLW0603 - a Pool hands its functions nothing but the ticket
@@ -161,11 +189,11 @@ def initialize(
             time.sleep(FULL_SECONDS)
         os._exit(1)
     kernel.adopt_orphans()
-    _worker = Worker(index, slots[index], queue, limits, code)
+    _worker = Worker(index, slots[index], queue, limits, code, store_url=store_url)
     Finalize(None, _worker.end, exitpriority=1)
 
 
-def run(bundle: Sequence[Ticket]) -> list[float]:
+def run(bundle: Sequence[Ticket]) -> list[Ran]:
     """Run a bundle of tickets; what the Pool calls."""
     if _worker is None:
         raise RuntimeError("initialize() was not called")

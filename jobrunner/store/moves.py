@@ -12,6 +12,7 @@ from sqlalchemy import (
     Connection,
     Select,
     bindparam,
+    delete,
     exists,
     insert,
     null,
@@ -24,7 +25,7 @@ from jobrunner.errors import WrongStateError
 from jobrunner.lifecycle import MOVES, Ending, Event, State, target
 from jobrunner.reports import EventKind
 from jobrunner.store import jobs
-from jobrunner.store.tables import attempt, dispatcher, event, job, paused_queue
+from jobrunner.store.tables import attempt, dispatcher, event, item, job, map_job, paused_queue
 
 
 class Claimed(NamedTuple):
@@ -38,6 +39,8 @@ class Claimed(NamedTuple):
     memory_limit_bytes: int | None
     crash_retries: int
     version: int
+    priority: int = 0
+    item_count: int | None = None  #: of a map job
 
 
 _READY: Final = (
@@ -51,6 +54,8 @@ _READY: Final = (
     .order_by(job.c.ready_rank, job.c.id)
     .limit(bindparam("room"))
 )
+_READY_JOBS: Final = _READY.where(job.c.item_count.is_(None))
+_READY_MAPS: Final = _READY.where(job.c.item_count.is_not(None))
 _CLAIM: Final = (
     update(job)
     .where(job.c.id.in_(bindparam("ids", expanding=True)), job.c.ready_rank.is_not(None))
@@ -63,6 +68,11 @@ _CLAIM: Final = (
         version=job.c.version + 1,
     )
 )
+_BEGIN_MAP: Final = (
+    update(map_job)
+    .where(map_job.c.job_id == bindparam("of_job"))
+    .values(before=map_job.c.done + map_job.c.failed)
+)
 _PROMOTE: Final = update(job).where(job.c.due_at <= bindparam("now")).values(due_at=null())
 
 
@@ -72,7 +82,8 @@ def claim(
     *,
     tasks: Collection[str],
     limit: int,
-    choose: Callable[[Sequence[Claimed]], int] = len,
+    map_limit: int = 0,
+    choose: Callable[[Sequence[Claimed]], Sequence[Claimed]] = tuple,
     now: datetime,
 ) -> list[Claimed]:
     """Take queued jobs of these tasks: higher priority first, then older.
@@ -83,14 +94,17 @@ def claim(
         connection: a write transaction.
         dispatcher_id: who takes them.
         tasks: the names of the tasks that it can run.
-        limit: how many to look at.
-        choose: says how many of these, first to last, there is room for.
+        limit: how many to look at, beside map jobs.
+        map_limit: how many map jobs to look at.
+        choose: says for which of these there is room.
         now: becomes their `started_at`.
     """
     connection.execute(_PROMOTE, {"now": now})
-    found = connection.execute(_READY, {"tasks": list(tasks), "room": limit, "holder": dispatcher_id})
-    ready = [Claimed(*row) for row in found]
-    ready = ready[: choose(ready)]
+    asked = {"tasks": list(tasks), "holder": dispatcher_id}
+    found = connection.execute(_READY_JOBS, asked | {"room": limit}).all()
+    if map_limit:
+        found = [*connection.execute(_READY_MAPS, asked | {"room": map_limit}), *found]
+    ready = choose([Claimed(*row) for row in found])
     if not ready:
         return []
     claimed = [one._replace(attempt=one.attempt + 1, version=one.version + 1) for one in ready]
@@ -100,6 +114,9 @@ def claim(
     connection.execute(
         insert(attempt), [{"job_id": one.id, "number": one.attempt, **mine} for one in claimed]
     )
+    maps = [{"of_job": one.id} for one in claimed if one.item_count is not None]
+    if maps:
+        connection.execute(_BEGIN_MAP, maps)
     running = jobs.state_data(State.RUNNING)
     connection.execute(
         insert(event), [_event(one.id, one.version, one.attempt, now, running) for one in claimed]
@@ -161,8 +178,14 @@ _CANCEL: Final = (
 )
 
 
-def requeue(connection: Connection, job_id: int, *, now: datetime) -> State:
+def requeue(connection: Connection, job_id: int, *, only_failed: bool = False, now: datetime) -> State:
     """Queue a failed or cancelled job again, with its budgets whole.
+
+    Args:
+        connection: a write transaction.
+        job_id: of the job.
+        only_failed: of a map job: what has succeeded is kept, and only the rest runs.
+        now: becomes the moment of the event.
 
     Raises:
         JobNotFoundError: no job has this id.
@@ -170,7 +193,13 @@ def requeue(connection: Connection, job_id: int, *, now: datetime) -> State:
     """
     unset = ("started_at", "finished_at", "error", "progress")
     anew: dict[str, Any] = {**dict.fromkeys(unset), "retries_used": 0, "crash_retries_used": 0}
-    return _move(connection, jobs.get(connection, job_id), Event.REQUEUE, now, **anew)
+    found = jobs.get(connection, job_id)
+    state = _move(connection, found, Event.REQUEUE, now, **anew)
+    if found.item_count is not None:
+        connection.execute(delete(item).where(item.c.job_id == job_id))
+        forgotten = {} if only_failed else {"done": 0, "since": found.version}
+        connection.execute(update(map_job).where(map_job.c.job_id == job_id).values(failed=0, **forgotten))
+    return state
 
 
 def _move(connection: Connection, found: jobs.Job, moved: Event, now: datetime, **values: Any) -> State:
@@ -235,7 +264,8 @@ def _next(*order: ColumnElement[Any], where: ColumnElement[bool]) -> Select[int]
 
 
 _NEXT: Final = union_all(
-    _next(job.c.ready_rank, job.c.id, where=job.c.ready_rank.is_not(None)),
+    _next(job.c.ready_rank, job.c.id, where=job.c.ready_rank.is_not(None) & job.c.item_count.is_(None)),
+    _next(job.c.ready_rank, job.c.id, where=job.c.ready_rank.is_not(None) & job.c.item_count.is_not(None)),
     _next(job.c.due_at, where=job.c.due_at.is_not(None)),
 ).subquery()
 _LOST: Final = (

@@ -16,7 +16,10 @@ from jobrunner import retry
 from jobrunner.errors import StaleAttemptError
 from jobrunner.lifecycle import FINAL, Ending, Event, State, target
 from jobrunner.reports import Ended, EventKind, Report, error
+from jobrunner.store import item_reports
+from jobrunner.store.item_reports import ItemRows, MapStanding
 from jobrunner.store.jobs import state_data
+from jobrunner.store.maps import close_all
 from jobrunner.store.tables import attempt, event, job
 
 
@@ -39,6 +42,7 @@ _SELECT: Final = select(
     job.c.crash_retries,
     job.c.retries_used,
     job.c.crash_retries_used,
+    job.c.item_count,
 ).where(job.c.id.in_(bindparam("ids", expanding=True)))
 _FENCE: Final = (
     (job.c.id == bindparam("job_id"))
@@ -99,6 +103,7 @@ class _Standing:
     crash_retries: int
     retries_used: int
     crash_retries_used: int
+    item_count: int | None
     progress: str | None = None
     spoke: bool = False
 
@@ -110,6 +115,7 @@ class _Rows:
         self.events: list[dict[str, Any]] = []
         self.endings: list[dict[str, Any]] = []
         self.attempts: list[dict[str, Any]] = []
+        self.items = ItemRows()
 
 
 def record(connection: Connection, reports: Sequence[Report]) -> Recorded:
@@ -120,6 +126,12 @@ def record(connection: Connection, reports: Sequence[Report]) -> Recorded:
     """
     found = connection.execute(_SELECT, {"ids": list({report.job_id for report in reports})})
     standings = {row.id: _Standing(*row) for row in found}
+    map_jobs = {
+        one.id: (one.item_count, one.crash_retries)
+        for one in standings.values()
+        if one.item_count is not None
+    }
+    maps = item_reports.standings(connection, map_jobs) if map_jobs else {}
     rows, recorded = _Rows(), Recorded()
     for report in reports:
         job_now = standings.get(report.job_id)
@@ -127,10 +139,45 @@ def record(connection: Connection, reports: Sequence[Report]) -> Recorded:
             recorded.refused.append(report)
             continue
         _speak(job_now, report, rows.events)
-        if report.ended is not None:
-            recorded.requeued |= _end(job_now, report.at, report.ended, rows)
-    _write(connection, standings, rows)
+        ended, verdict = report.ended, None
+        if (map_now := maps.get(report.job_id)) is not None:
+            ended, verdict = _settle(connection, job_now, map_now, report, rows)
+        if ended is not None:
+            recorded.requeued |= _end(job_now, report.at, ended, verdict or _verdict(job_now, ended), rows)
+    _write(connection, standings, maps, rows)
     return recorded
+
+
+def _settle(
+    connection: Connection, job_now: _Standing, map_now: MapStanding, report: Report, rows: _Rows
+) -> tuple[Ended | None, retry.Verdict | None]:
+    """Take in what a report says of a map job's items; return how its attempt has ended, if it has.
+
+    The verdict is None where a map job is like any other: when its reduce task runs.
+    """
+    ended, cancelling = report.ended, job_now.cancel_grace_seconds is not None
+    if ended is not None and map_now.is_reducing:
+        return ended, None
+    if ended is not None and ended.ending in (Ending.LOST, Ending.RELEASED):
+        blamed = ended.chunks if ended.ending is Ending.LOST else ()
+        failures = item_reports.lost(connection, report, map_now, blamed)
+        report = report._replace(said=(), items=tuple(failures))
+    more = item_reports.settle(map_now, report, job_now.version, rows.items)
+    brought = item_reports.values_in(report)
+    job_now.version += brought
+    job_now.partials += brought
+    job_now.spoke |= bool(report.items)
+    _speak(job_now, report._replace(said=tuple(more)), rows.events)
+    # Not before the last word on its last chunk: what comes after the end is refused.
+    is_last = report.closed is not None and not map_now.open_chunks
+    if map_now.is_swept and (ended is not None or is_last):
+        last = item_reports.ended(connection, job_now.id, map_now)
+        event_then = Event.FAIL if map_now.failed else Event.SUCCEED
+        verdict = retry.Verdict(Event.STOP if cancelling and map_now.failed else event_then)
+        return last or ended, None if last is None else verdict
+    if ended is None:
+        return None, None
+    return ended, retry.sweep_verdict(ended.ending, cancel_requested=cancelling, turn=ended.turn)
 
 
 def _speak(job_now: _Standing, report: Report, events: list[dict[str, Any]]) -> None:
@@ -155,12 +202,15 @@ def _event(job_now: _Standing, kind: EventKind, at: datetime, data: str) -> dict
     }
 
 
-def _end(job_now: _Standing, at: datetime, ended: Ended, rows: _Rows) -> bool:
+def _verdict(job_now: _Standing, ended: Ended) -> retry.Verdict:
     budgets = retry.Budgets(
         job_now.retries, job_now.crash_retries, job_now.retries_used, job_now.crash_retries_used
     )
     cancelling = job_now.cancel_grace_seconds is not None
-    verdict = retry.verdict(ended.ending, budgets, cancel_requested=cancelling, turn=ended.turn)
+    return retry.verdict(ended.ending, budgets, cancel_requested=cancelling, turn=ended.turn)
+
+
+def _end(job_now: _Standing, at: datetime, ended: Ended, verdict: retry.Verdict, rows: _Rows) -> bool:
     state = target(State.RUNNING, verdict.event)
     if state is None:
         raise StaleAttemptError(job_now.id, job_now.attempt)
@@ -212,7 +262,9 @@ def _told(state: State, verdict: retry.Verdict, said: dict[str, Any] | None, due
     return state_data(state, **more)
 
 
-def _write(connection: Connection, standings: dict[int, _Standing], rows: _Rows) -> None:
+def _write(
+    connection: Connection, standings: dict[int, _Standing], maps: dict[int, MapStanding], rows: _Rows
+) -> None:
     spoke = [
         {
             "job_id": job_now.id,
@@ -226,6 +278,9 @@ def _write(connection: Connection, standings: dict[int, _Standing], rows: _Rows)
     ]
     if rows.events:
         connection.execute(insert(event), rows.events)
+    if maps:
+        item_reports.write(connection, maps, rows.items)
+        close_all(connection, (job_id for job_id in maps if standings[job_id].state is not State.RUNNING))
     if spoke:
         _guarded(connection, _SPEAK, spoke)
     if rows.endings:

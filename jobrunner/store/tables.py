@@ -112,7 +112,8 @@ job = Table(
     sqlite_autoincrement=True,
 )
 
-_READY = text("ready_rank IS NOT NULL")
+_READY = text("ready_rank IS NOT NULL AND item_count IS NULL")
+_READY_MAP = text("ready_rank IS NOT NULL AND item_count IS NOT NULL")
 _LATER = text("due_at IS NOT NULL")  # which only queued jobs may have
 _RUNNING = text("dispatcher_id IS NOT NULL")  # which only running jobs have
 Index(
@@ -121,9 +122,17 @@ Index(
     job.c.id,
     job.c.task,
     job.c.queue,
-    job.c.item_count,
     sqlite_where=_READY,
     postgresql_where=_READY,
+)
+Index(
+    "ix_job_ready_map",
+    job.c.ready_rank,
+    job.c.id,
+    job.c.task,
+    job.c.queue,
+    sqlite_where=_READY_MAP,
+    postgresql_where=_READY_MAP,
 )
 Index("ix_job_later", job.c.due_at, sqlite_where=_LATER, postgresql_where=_LATER)
 Index("ix_job_running", job.c.dispatcher_id, sqlite_where=_RUNNING, postgresql_where=_RUNNING)

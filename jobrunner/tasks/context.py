@@ -19,6 +19,7 @@ class CurrentJob:
     Attributes:
         id: the job's id; None outside a job.
         attempt: the number of this attempt, from 1; 0 outside a job.
+        item: the index of the item that runs; None outside a map job, whose progress is its items'.
     """
 
     id: int | None = None
@@ -27,6 +28,7 @@ class CurrentJob:
     _pid: int = field(default_factory=os.getpid, repr=False)
     _told_at: float = field(default=-1.0, repr=False)
     _untold: tuple[float, float | None, str | None] | None = field(default=None, repr=False)
+    item: int | None = None
 
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
         """Tell how far the job has come: `done` of `total`, in whatever unit, and a word about it.

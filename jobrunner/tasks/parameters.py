@@ -5,7 +5,7 @@ import inspect
 import json
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -39,8 +39,11 @@ class Parameters:
             # One with a default is left out when not given, so that Python's own default applies.
             required = parameter.default is inspect.Parameter.empty
             fields.append((name, hints.get(name, Any), msgspec.NODEFAULT if required else msgspec.UNSET))
+        self._streams = {name for name, hint, _ in fields if typing.get_origin(hint) is Iterator}
         try:
             fields = [(name, _at_the_door(hint), default) for name, hint, default in fields]
+            self._fields = fields
+            self._hints = {name: hint for name, hint, _ in fields}
             self._struct = msgspec.defstruct("parameters", fields, kw_only=True, forbid_unknown_fields=True)
             self.schema = _schema(self._struct, signature)
         except (TypeError, NameError, AttributeError, SyntaxError) as error:
@@ -48,19 +51,43 @@ class Parameters:
                 f"{function.__qualname__}: a parameter has a type that JSON cannot carry: {error}"
             ) from None
 
+    def column(self, name: str, values: Sequence[Any]) -> list[Any] | None:
+        """Return many values of one parameter, each as `arguments` would; None if one of them does not fit."""
+        hint = self._hints.get(name)
+        if hint is int and isinstance(values, range):
+            return list(values)
+        try:
+            return None if hint is None else msgspec.convert(list(values), list[hint], dec_hook=_decode)  # type: ignore[valid-type]
+        except msgspec.ValidationError:
+            return None
+
+    def arguments_beside(self, first: Any, given: dict[str, Any]) -> dict[str, Any]:
+        """Return the keyword arguments where the first parameter is `first`, as it is; raises what `arguments` does."""
+        name = next(iter(self._hints))
+        others = [field for field in self._fields if field[0] != name]
+        struct = msgspec.defstruct("parameters", others, kw_only=True, forbid_unknown_fields=True)
+        return {name: first, **_arguments(struct, given)}
+
     def arguments(self, given: dict[str, Any]) -> dict[str, Any]:
         """Return the keyword arguments that `given` means: dataclasses, enums and datetimes made of JSON.
 
         Raises:
             msgspec.ValidationError: `given` does not fit the schema.
         """
-        try:
-            values = msgspec.convert(given, self._struct, dec_hook=_decode)
-        except msgspec.ValidationError:
-            # JSON Schema takes 3.0 for an integer, msgspec does not.
-            values = msgspec.convert(_integral(given), self._struct, dec_hook=_decode)
-        found = ((name, getattr(values, name)) for name in self._struct.__struct_fields__)
-        return {name: value for name, value in found if value is not msgspec.UNSET}
+        arguments = _arguments(self._struct, given)
+        for name in self._streams & arguments.keys():
+            arguments[name] = iter(arguments[name])
+        return arguments
+
+
+def _arguments(struct: type[msgspec.Struct], given: dict[str, Any]) -> dict[str, Any]:
+    try:
+        values = msgspec.convert(given, struct, dec_hook=_decode)
+    except msgspec.ValidationError:
+        # JSON Schema takes 3.0 for an integer, msgspec does not.
+        values = msgspec.convert(_integral(given), struct, dec_hook=_decode)
+    found = ((name, getattr(values, name)) for name in struct.__struct_fields__)
+    return {name: value for name, value in found if value is not msgspec.UNSET}
 
 
 def _integral(value: Any) -> Any:
@@ -94,6 +121,8 @@ def _at_the_door(hint: Any, inside: frozenset[type] = frozenset()) -> Any:
     if hint is datetime:
         return Annotated[datetime, msgspec.Meta(tz=True)]
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Iterable, Iterator):  # what a reduce task gets; in JSON that is a list
+        origin = list
     if isinstance(origin, type) and issubclass(origin, Mapping) and arguments[0] not in (str, Any):
         raise TypeError(f"{hint}: the key of a JSON object is a text, so say dict[str, ...]")
     if origin in (typing.Union, types.UnionType):

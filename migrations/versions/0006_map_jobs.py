@@ -14,14 +14,10 @@ _ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 def upgrade() -> None:
     op.add_column("job", sa.Column("item_count", sa.BigInteger(), nullable=True))
     op.drop_index("ix_job_ready", "job")
-    ready = sa.text("ready_rank IS NOT NULL")
-    op.create_index(
-        "ix_job_ready",
-        "job",
-        ["ready_rank", "id", "task", "queue", "item_count"],
-        sqlite_where=ready,
-        postgresql_where=ready,
-    )
+    for name, condition in (("ix_job_ready", "IS NULL"), ("ix_job_ready_map", "IS NOT NULL")):
+        ready = sa.text(f"ready_rank IS NOT NULL AND item_count {condition}")
+        columns = ["ready_rank", "id", "task", "queue"]
+        op.create_index(name, "job", columns, sqlite_where=ready, postgresql_where=ready)
     op.add_column("event", sa.Column("item", sa.BigInteger(), nullable=True))
     op.add_column("event", sa.Column("item_count", sa.BigInteger(), nullable=True))
     of_items = sa.text("item IS NOT NULL")

@@ -12,7 +12,7 @@ from jobrunner.dispatcher.housekeeping import LOOK, SHARE, Housekeeping
 from jobrunner.dispatcher.loop import BEAT
 from jobrunner.lifecycle import Ending, State
 from jobrunner.settings import Settings
-from jobrunner.store import jobs, migrations, retention, tables, throughput
+from jobrunner.store import lists, migrations, retention, tables, throughput
 from jobrunner.store.engine import Store
 from tests.dispatcher.running import World
 from tests.dispatcher.test_loop import ObedientPool, Room
@@ -67,7 +67,7 @@ class House:
 
     def left(self) -> set[int]:
         with self.store.read() as connection:
-            found = jobs.page(connection, jobs.Filter(), before_id=None, limit=1000)
+            found = lists.page(connection, lists.Filter(), before_id=None, limit=1000)
         return {one.id for one in found}
 
     def sample(self, ago: timedelta, seconds: int, dispatcher_id: int | None = None) -> None:

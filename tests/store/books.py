@@ -113,7 +113,7 @@ class Books:
                 self.dispatcher_id if by is None else by,
                 tasks=tasks,
                 limit=limit,
-                choose=len if room is None else lambda ready: min(room, len(ready)),
+                choose=lambda ready: ready[:room],
                 now=self.now,
             )
 

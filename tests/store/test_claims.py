@@ -120,10 +120,10 @@ def test_the_claimer_chooses_knowing_what_it_may_have(books: Books) -> None:
     books.submit(new(task="short"), new(task="short"), new(task="long"), new(task="short"))
     seen: list[Sequence[Claimed]] = []
 
-    def while_short(ready: Sequence[Claimed]) -> int:
+    def while_short(ready: Sequence[Claimed]) -> Sequence[Claimed]:
         seen.append(ready)
         tasks = [one.task for one in ready]
-        return tasks.index("long")
+        return ready[: tasks.index("long")]
 
     with books.store.write(durable=False) as connection:
         claimed = moves.claim(

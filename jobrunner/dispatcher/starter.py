@@ -1,0 +1,177 @@
+"""What starts next, in which worker: single jobs in bundles, map jobs by chunks, each in its turn."""
+
+import itertools
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
+from typing import Any
+
+from jobrunner.clock import Clock
+from jobrunner.dispatcher.bundles import Packer
+from jobrunner.dispatcher.catalogue import Catalogue
+from jobrunner.dispatcher.pool import WorkerPool
+from jobrunner.dispatcher.sweep import Sweep
+from jobrunner.dispatcher.sweeps import Sweeps
+from jobrunner.dispatcher.tickets import Chunk, Ran, Ticket
+from jobrunner.dispatcher.turns import Turns
+from jobrunner.errors import StoreError
+from jobrunner.store import maps, moves, queues
+from jobrunner.store.engine import Store
+from jobrunner.store.moves import Claimed
+
+
+class Starter:
+    """Hands tickets to free workers.
+
+    Attributes:
+        sweeps: the map jobs in hand.
+    """
+
+    def __init__(self, store: Store, pool: WorkerPool, *, max_log_bytes: int, clock: Clock) -> None:
+        self._store = store
+        self._pool = pool
+        self._clock = clock
+        self._packer = Packer()
+        self._turns = Turns()
+        self.sweeps = Sweeps(store, max_log_bytes=max_log_bytes)
+        self._serials = itertools.count(1)
+        self._bundles: list[list[Claimed]] = []  # claimed, and not started if the store failed in between
+        self._paused: Collection[str] = ()
+
+    def serve(self, catalogue: Catalogue) -> None:
+        """Run only these tasks from now on."""
+        self._code = catalogue.code
+        self._options = {task["name"]: task["options"] for task in catalogue.tasks}
+
+    @property
+    def has_tasks(self) -> bool:
+        """Whether there is anything that it could run."""
+        return bool(self._options)
+
+    def returned(self, ticket: Ticket, ran: Ran, now: datetime) -> None:
+        """Take note of what became of a ticket."""
+        if ticket.chunk is None:
+            self._packer.learn(ticket.task, ran.seconds)
+        self.sweeps.returned(ticket, ran, now)
+
+    def start(
+        self, dispatcher_id: int, now: datetime, *, secure: Callable[[], None], ring: Callable[[], None]
+    ) -> None:
+        """Start what is due, as far as workers are free.
+
+        Args:
+            dispatcher_id: who claims.
+            now: when.
+            secure: commits durably, and with it what was claimed.
+            ring: called when something was claimed.
+        """
+        # Committed as running before it runs: a crash in between loses a moment, never a job, for its lease
+        # is found at the next start.
+        if not self._pool.free or not self._options:
+            return
+        self.sweeps.read_new(now)
+        if not self._bundles and self._claim(dispatcher_id, now):
+            ring()
+        if any(one.crash_retries == 0 for bundle in self._bundles for one in bundle):
+            # At most once, even if the power fails: this commit takes the claim to the disk with it.
+            secure()
+        bundles, self._bundles = self._bundles, []
+        for bundle in bundles:
+            self._pool.start([self._ticket(one) for one in bundle])
+        self.sweeps.read_new(now)
+        self._hand_out(now)
+
+    def reduce(self, ready: Sequence[Sweep]) -> None:
+        """Start the reduce tasks of these, as far as workers are free."""
+        for sweep in ready[: self._pool.free]:
+            work = sweep.work
+            options = self._options.get(work.reduce_task or "", {})
+            ticket = self._ticket(sweep.job)._replace(
+                task=work.reduce_task or "",
+                params=work.reduce_params or "{}",
+                timeout_seconds=options.get("timeout"),
+                memory_limit_bytes=options.get("memory_limit"),
+                reduces=True,
+            )
+            self._pool.start([ticket])
+            sweep.is_reducing = True
+
+    # -- claiming ---------------------------------------------------------------------------------
+
+    def _claim(self, dispatcher_id: int, now: datetime) -> bool:
+        """Claim jobs, and lay them into bundles; return whether there were any."""
+        free = self._pool.free
+        planned: list[list[Claimed]] = []
+
+        def choose(ready: Sequence[Claimed]) -> list[Claimed]:
+            new_maps, planned[:] = self._plan(ready, free, self.sweeps.offering(now, self._paused))
+            return [*new_maps, *(one for bundle in planned for one in bundle)]
+
+        with self._store.write(durable=False) as connection:
+            self._paused = queues.paused(connection) if len(self.sweeps) else ()
+            claimed = moves.claim(
+                connection,
+                dispatcher_id,
+                tasks=list(self._options),
+                limit=self._packer.limit(free),
+                map_limit=self.sweeps.room,
+                choose=choose,
+                # Not the step's `now`: a job may have been submitted while this waited for the write lock.
+                now=self._clock(),
+            )
+        by_id = {one.id: one for one in claimed}
+        self.sweeps.admit([one for one in claimed if one.item_count is not None])
+        self._bundles = [[by_id[one.id] for one in bundle] for bundle in planned]
+        if planned:
+            self._turns.had_jobs()
+        return bool(claimed)
+
+    def _plan(
+        self, ready: Sequence[Claimed], free: int, sweeps: Sequence[Sweep]
+    ) -> tuple[list[Claimed], list[list[Claimed]]]:
+        """Return which map jobs to claim, and single jobs in bundles for the workers that are theirs."""
+        # Those of lower priority than one in hand would only wait in hand, too.
+        floor = max((one.job.priority for one in sweeps), default=None)
+        new_maps = [
+            one for one in ready if one.item_count is not None and (floor is None or one.priority >= floor)
+        ]
+        floor = max((one.priority for one in new_maps), default=floor)
+        jobs = [one for one in ready if one.item_count is None and (floor is None or one.priority >= floor)]
+        places = self._turns.of_jobs(free, jobs, sweeps, new_maps)
+        return new_maps, self._packer.pack(jobs, places) if places else []
+
+    def _ticket(self, one: Claimed, **more: Any) -> Ticket:
+        return Ticket(
+            serial=next(self._serials),
+            job_id=one.id,
+            attempt=one.attempt,
+            task=one.task,
+            params=one.params,
+            timeout_seconds=one.timeout_seconds,
+            memory_limit_bytes=one.memory_limit_bytes,
+            code=self._code,
+            **more,
+        )
+
+    # -- chunks -----------------------------------------------------------------------------------
+
+    def _hand_out(self, now: datetime) -> None:
+        """Give each worker that is still free a chunk of the sweep whose turn it is."""
+        taken: list[tuple[Sweep, Chunk]] = []
+        for _ in range(self._pool.free):
+            sweep = self._turns.next_of(self.sweeps.offering(now, self._paused))
+            if sweep is not None:
+                taken.append((sweep, sweep.take(now, self._pool.size)))
+        if not taken:
+            return
+        try:
+            # For items that must not run twice, a chunk is on the disk before it begins.
+            with self._store.write(durable=any(chunk.once for _, chunk in taken)) as connection:
+                maps.open_chunks(
+                    connection, [(sweep.job.id, chunk.first, chunk.item_count) for sweep, chunk in taken]
+                )
+        except StoreError:
+            for sweep, chunk in taken:
+                sweep.returned(chunk, Ran(0.0, following=chunk.first), now)
+            raise
+        for sweep, chunk in taken:
+            self._pool.start([self._ticket(sweep.job, chunk=chunk)])

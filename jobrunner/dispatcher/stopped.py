@@ -1,0 +1,20 @@
+"""How a job process takes signals, whatever the job before has made of them."""
+
+import signal
+from types import FrameType
+
+
+class Stopped(BaseException):
+    """SIGTERM came: the task's `finally` blocks run, and the process ends."""
+
+
+def _on_sigterm(_signum: int, _frame: FrameType | None) -> None:
+    raise Stopped
+
+
+def reset_signals() -> None:
+    """Have SIGTERM raise `Stopped`, SIGINT a KeyboardInterrupt; no timer runs, and no signal is blocked."""
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # workers ignore it, and that is inherited
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # see WorkerPool: SIGTERM came blocked
