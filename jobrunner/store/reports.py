@@ -280,7 +280,7 @@ def _write(
         connection.execute(insert(event), rows.events)
     if maps:
         item_reports.write(connection, maps, rows.items)
-        close_all(connection, (job_id for job_id in maps if standings[job_id].state is not State.RUNNING))
+        close_all(connection, (job_id for job_id in maps if standings[job_id].state != State.RUNNING))
     if spoke:
         _guarded(connection, _SPEAK, spoke)
     if rows.endings:
