@@ -129,8 +129,8 @@ class Dispatcher:
 
     def _stop_what_must_stop(self, now: datetime) -> None:
         if self._look_for_stops:
+            asked = moves.stop_requests(self._store, self.id)
             with self._store.read() as connection:
-                asked = moves.stop_requests(connection, self.id)
                 held = moves.held(connection, self.id) if self._sweeps else ()
             self._stops = {(one.id, one.attempt): Stop(Ending.CANCELLED, one.grace_seconds) for one in asked}
             self._sweeps.look(held)
@@ -152,9 +152,7 @@ class Dispatcher:
         if self._drain_until is not None:
             until = min(until, max(self._drain_until, now + timedelta(seconds=0.05)))
         elif self._pool.free and self._starter.has_tasks:
-            with self._store.read() as connection:
-                due_at = moves.next_due_at(connection)
-            until = min(until, due_at or until, self._sweeps.due_at() or until)
+            until = min(until, moves.next_due_at(self._store) or until, self._sweeps.due_at() or until)
         # A stop reaches a ticket only once a worker has it in hand; the result writer closes chunks when it can.
         if self._untold or self._sweeps.over:
             until = min(until, now + timedelta(seconds=0.01))

@@ -69,14 +69,15 @@ class Starter:
         if not self._pool.free or not self._options:
             return
         self.sweeps.read_new(now)
-        if not self._bundles and self._claim(dispatcher_id, now):
-            ring()
+        is_news = not self._bundles and self._claim(dispatcher_id, now)
         if any(one.crash_retries == 0 for bundle in self._bundles for one in bundle):
             # At most once, even if the power fails: this commit takes the claim to the disk with it.
             secure()
         bundles, self._bundles = self._bundles, []
         for bundle in bundles:
             self._pool.start([self._ticket(one) for one in bundle])
+        if is_news:  # to whoever watches; those who work come first
+            ring()
         self.sweeps.read_new(now)
         self._hand_out(now)
 
@@ -99,6 +100,11 @@ class Starter:
 
     def _claim(self, dispatcher_id: int, now: datetime) -> bool:
         """Claim jobs, and lay them into bundles; return whether there were any."""
+        self._paused = queues.paused(self._store) if len(self.sweeps) else ()
+        if not moves.is_any_due(
+            self._store, self._clock()
+        ):  # which takes no lock from those who have work for it
+            return False
         free = self._pool.free
         planned: list[list[Claimed]] = []
 
@@ -107,7 +113,6 @@ class Starter:
             return [*new_maps, *(one for bundle in planned for one in bundle)]
 
         with self._store.write(durable=False) as connection:
-            self._paused = queues.paused(connection) if len(self.sweeps) else ()
             claimed = moves.claim(
                 connection,
                 dispatcher_id,

@@ -29,6 +29,7 @@ BATCH_REPORTS: Final = 500  #: in one transaction
 BATCH_EVENTS: Final = 10_000  #: in one transaction, roughly
 BATCH_BYTES: Final = 8 << 20  #: in one transaction, beside the last thing in it
 GATHER_SECONDS: Final = 0.01  #: between two commits under load; after a quiet time nothing waits
+FEW: Final = 8  #: reports and things said: what comes after a batch of no more than this does not wait either
 LOOK_SECONDS: Final = 0.25  #: how often it looks whether it is still wanted
 RETRY_SECONDS: Final = 0.5  #: between two attempts to write to a store that cannot be written
 ERROR_CHARACTERS: Final = 500  #: of what is said of a report that cannot be written
@@ -48,7 +49,7 @@ class Writer:
         self._data = data
         self._outage = Outage(log)
         self._stop = threading.Event()
-        self._written_at = 0.0
+        self._gather_until = 0.0
 
     def stop(self, _signum: int = 0, _frame: FrameType | None = None) -> None:
         """End when the Queue is empty."""
@@ -82,7 +83,7 @@ class Writer:
         events = size = 0
         try:
             come = self._queue.get(timeout=0 if self._stop.is_set() else LOOK_SECONDS)
-            self._stop.wait(self._written_at + GATHER_SECONDS - time.monotonic())
+            self._stop.wait(self._gather_until - time.monotonic())
             while True:
                 batch += come
                 events += sum(len(report.said) for report in come)
@@ -101,7 +102,8 @@ class Writer:
         except Exception as error:  # noqa: BLE001 - whatever it is, after a restart it would come again
             self._write_apart(batch, error)
             return
-        self._written_at = time.monotonic()
+        load = len(batch) + sum(len(report.said) + len(report.items) for report in batch)
+        self._gather_until = time.monotonic() + GATHER_SECONDS if load > FEW else 0.0
         for report in recorded.refused:
             log.warning("job %d has moved on: attempt %d is refused", report.job_id, report.attempt)
         wake(self._data / WATCHERS)

@@ -3,6 +3,7 @@
 Each is a guarded UPDATE that names the state it comes from, and appends one event.
 """
 
+import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
@@ -25,6 +26,7 @@ from jobrunner.errors import WrongStateError
 from jobrunner.lifecycle import MOVES, Ending, Event, State, target
 from jobrunner.reports import EventKind
 from jobrunner.store import jobs
+from jobrunner.store.quick import Quick, QuickMany, Source, listed
 from jobrunner.store.tables import attempt, dispatcher, event, item, job, map_job, paused_queue
 
 
@@ -46,7 +48,7 @@ class Claimed(NamedTuple):
 _READY: Final = (
     select(*(job.c[name] for name in Claimed._fields))
     .where(
-        job.c.ready_rank.is_not(None), job.c.task.in_(bindparam("tasks", expanding=True)).is_(True)
+        job.c.ready_rank.is_not(None), job.c.task.in_(listed("tasks")).is_(True)
     )  # IS: not by the task's index
     .where(job.c.queue.not_in(select(paused_queue.c.name)))
     # A dispatcher that was given up for dead claims nothing, even before it knows.
@@ -54,11 +56,11 @@ _READY: Final = (
     .order_by(job.c.ready_rank, job.c.id)
     .limit(bindparam("room"))
 )
-_READY_JOBS: Final = _READY.where(job.c.item_count.is_(None))
-_READY_MAPS: Final = _READY.where(job.c.item_count.is_not(None))
-_CLAIM: Final = (
+_READY_JOBS: Final = Quick(_READY.where(job.c.item_count.is_(None)))
+_READY_MAPS: Final = Quick(_READY.where(job.c.item_count.is_not(None)))
+_CLAIM: Final = QuickMany(
     update(job)
-    .where(job.c.id.in_(bindparam("ids", expanding=True)), job.c.ready_rank.is_not(None))
+    .where(job.c.id.in_(listed("ids")), job.c.ready_rank.is_not(None))
     .values(
         state=MOVES[Event.CLAIM].target,
         attempt=job.c.attempt + 1,
@@ -73,7 +75,9 @@ _BEGIN_MAP: Final = (
     .where(map_job.c.job_id == bindparam("of_job"))
     .values(before=map_job.c.done + map_job.c.failed)
 )
-_PROMOTE: Final = update(job).where(job.c.due_at <= bindparam("now")).values(due_at=null())
+_PROMOTE: Final = QuickMany(update(job).where(job.c.due_at <= bindparam("now")).values(due_at=null()))
+_BEGIN: Final = QuickMany(insert(attempt), "job_id", "number", "dispatcher_id", "started_at")
+_TELL: Final = QuickMany(insert(event), "job_id", "seq", "kind", "attempt", "at", "data")
 
 
 def claim(
@@ -99,35 +103,49 @@ def claim(
         choose: says for which of these there is room.
         now: becomes their `started_at`.
     """
-    connection.execute(_PROMOTE, {"now": now})
-    asked = {"tasks": list(tasks), "holder": dispatcher_id}
-    found = connection.execute(_READY_JOBS, asked | {"room": limit}).all()
+    _PROMOTE.execute(connection, [{"now": now}])
+    known = json.dumps(list(tasks))
+    found = _READY_JOBS.rows(connection, tasks=known, holder=dispatcher_id, room=limit)
     if map_limit:
-        found = [*connection.execute(_READY_MAPS, asked | {"room": map_limit}), *found]
+        found = _READY_MAPS.rows(connection, tasks=known, holder=dispatcher_id, room=map_limit) + found
     ready = choose([Claimed(*row) for row in found])
     if not ready:
         return []
     claimed = [one._replace(attempt=one.attempt + 1, version=one.version + 1) for one in ready]
-    ids = [one.id for one in claimed]
-    connection.execute(_CLAIM, {"ids": ids, "holder": dispatcher_id, "now": now})
+    ids = json.dumps([one.id for one in claimed])
+    _CLAIM.execute(connection, [{"ids": ids, "holder": dispatcher_id, "now": now}])
     mine = {"dispatcher_id": dispatcher_id, "started_at": now}
-    connection.execute(
-        insert(attempt), [{"job_id": one.id, "number": one.attempt, **mine} for one in claimed]
-    )
+    _BEGIN.execute(connection, [{"job_id": one.id, "number": one.attempt, **mine} for one in claimed])
     maps = [{"of_job": one.id} for one in claimed if one.item_count is not None]
     if maps:
         connection.execute(_BEGIN_MAP, maps)
     running = jobs.state_data(State.RUNNING)
-    connection.execute(
-        insert(event), [_event(one.id, one.version, one.attempt, now, running) for one in claimed]
-    )
+    _TELL.execute(connection, [_event(one.id, one.version, one.attempt, now, running) for one in claimed])
     return claimed
 
 
-def next_due_at(connection: Connection) -> datetime | None:
+def is_any_due(source: Source, now: datetime) -> bool:
+    """Whether there is anything that `claim` might take."""
+    if any(query.first(source) is not None for query in _ANY_READY):
+        return True
+    due_at = next_due_at(source)
+    return due_at is not None and due_at <= now
+
+
+def next_due_at(source: Source) -> datetime | None:
     """Return the moment at which the next scheduled job may run; None if none is scheduled."""
-    query = select(job.c.due_at).where(job.c.due_at.is_not(None)).order_by(job.c.due_at).limit(1)
-    return connection.execute(query).scalar()
+    found = _NEXT_DUE.first(source)
+    return None if found is None else found[0]
+
+
+_ANY: Final = select(job.c.id).where(job.c.ready_rank.is_not(None)).limit(1)
+_ANY_READY: Final = (
+    Quick(_ANY.where(job.c.item_count.is_(None))),
+    Quick(_ANY.where(job.c.item_count.is_not(None))),
+)
+_NEXT_DUE: Final = Quick(
+    select(job.c.due_at).where(job.c.due_at.is_not(None)).order_by(job.c.due_at).limit(1)
+)
 
 
 def cancel(connection: Connection, job_id: int, *, grace_seconds: float, now: datetime) -> State:
@@ -220,7 +238,14 @@ def _write(connection: Connection, found: jobs.Job, data: str, now: datetime, **
 
 
 def _event(job_id: int, seq: int, number: int, at: datetime, data: str) -> dict[str, Any]:
-    return {"job_id": job_id, "seq": seq, "kind": EventKind.STATE, "attempt": number, "at": at, "data": data}
+    return {
+        "job_id": job_id,
+        "seq": seq,
+        "kind": EventKind.STATE.value,
+        "attempt": number,
+        "at": at,
+        "data": data,
+    }
 
 
 class StopRequest(NamedTuple):
@@ -231,12 +256,16 @@ class StopRequest(NamedTuple):
     grace_seconds: float
 
 
-def stop_requests(connection: Connection, dispatcher_id: int) -> list[StopRequest]:
+def stop_requests(source: Source, dispatcher_id: int) -> list[StopRequest]:
     """Return the jobs in this dispatcher's hands that are to be stopped."""
-    query = select(job.c.id, job.c.attempt, job.c.cancel_grace_seconds).where(
-        job.c.dispatcher_id == dispatcher_id, job.c.cancel_grace_seconds.is_not(None)
+    return [StopRequest(*row) for row in _STOP_REQUESTS.rows(source, holder=dispatcher_id)]
+
+
+_STOP_REQUESTS: Final = Quick(
+    select(*(job.c[name] for name in ("id", "attempt", "cancel_grace_seconds"))).where(
+        job.c.dispatcher_id == bindparam("holder"), job.c.cancel_grace_seconds.is_not(None)
     )
-    return [StopRequest(*row) for row in connection.execute(query)]
+)
 
 
 def held(connection: Connection, dispatcher_id: int) -> list[tuple[int, int]]:

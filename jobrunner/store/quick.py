@@ -5,10 +5,11 @@ INSERT.
 """
 
 from collections.abc import Sequence
+from enum import Enum
 from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import Connection, Insert, Select
+from sqlalchemy import Connection, Delete, Insert, Select, Update, bindparam, func, select
 from sqlalchemy.dialects import sqlite
 
 from jobrunner.store.engine import Store
@@ -18,6 +19,11 @@ Source: TypeAlias = Connection | Store
 
 _DIALECT: Final = sqlite.dialect(paramstyle="named")
 _BY_PLACE: Final = sqlite.dialect(paramstyle="qmark")
+
+
+def listed(name: str) -> Select[Any]:
+    """Return what stands right of IN for a parameter that is a list as JSON, however many are in it."""
+    return select(func.json_each(bindparam(name)).table_valued("value").c.value)
 
 
 class Quick:
@@ -57,19 +63,30 @@ class Quick:
         return tuple(values)
 
 
-class QuickInsert:
-    """An INSERT of rows that give these columns and no others."""
+class QuickMany:
+    """An INSERT, UPDATE or DELETE that is executed once for each of many rows."""
 
-    def __init__(self, statement: Insert, *columns: str) -> None:
-        compiled = statement.compile(dialect=_BY_PLACE, column_keys=list(columns))
+    def __init__(self, statement: Insert | Update | Delete, *columns: str) -> None:
+        """Compile the statement.
+
+        Args:
+            statement: of an INSERT, the table alone.
+            columns: of an INSERT, those that the rows give, and no others.
+        """
+        compiled = statement.compile(dialect=_BY_PLACE, column_keys=list(columns) or None)
         self._sql = str(compiled)
-        self._values = itemgetter(*(compiled.positiontup or ()))
-        types = ((name, statement.table.c[name].type.dialect_impl(_BY_PLACE)) for name in columns)
+        places = compiled.positiontup or []
+        given = {name for name in places if compiled.binds[name].required}
+        self._constants = {
+            name: _plain(value) for name, value in compiled.params.items() if name not in given
+        }
+        self._values = itemgetter(*places) if len(places) > 1 else lambda row: (row[places[0]],)
+        types = ((name, compiled.binds[name].type.dialect_impl(_BY_PLACE)) for name in given)
         processors = ((name, one.bind_processor(_BY_PLACE)) for name, one in types)
         self._processors = [(name, one) for name, one in processors if one is not None]
 
-    def execute(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-        """Insert the rows, and leave them as SQLite takes them."""
+    def execute(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> int:
+        """Execute it for each row, which is left as SQLite takes it; return how many were changed."""
         for name, process in self._processors:
             before = processed = None
             for row in rows:
@@ -77,5 +94,14 @@ class QuickInsert:
                     before = row[name]
                     processed = process(before)
                 row[name] = processed
+        if self._constants:
+            for row in rows:
+                row.update(self._constants)
         raw: Any = connection.connection.dbapi_connection
-        raw.executemany(self._sql, map(self._values, rows))
+        changed: int = raw.executemany(self._sql, map(self._values, rows)).rowcount
+        return changed
+
+
+def _plain(value: Any) -> Any:
+    """Return `value` as SQLite takes it without asking what it is."""
+    return value.value if isinstance(value, Enum) else value

@@ -20,6 +20,7 @@ from jobrunner.store import item_reports
 from jobrunner.store.item_reports import ItemRows, MapStanding
 from jobrunner.store.jobs import state_data
 from jobrunner.store.maps import close_all
+from jobrunner.store.quick import Quick, QuickMany, listed
 from jobrunner.store.tables import attempt, event, job
 
 
@@ -31,25 +32,27 @@ class Recorded:
     requeued: bool = False  #: some job is queued again: a dispatcher may want to look
 
 
-_SELECT: Final = select(
-    job.c.id,
-    job.c.state,
-    job.c.attempt,
-    job.c.version,
-    job.c.partials,
-    job.c.cancel_grace_seconds,
-    job.c.retries,
-    job.c.crash_retries,
-    job.c.retries_used,
-    job.c.crash_retries_used,
-    job.c.item_count,
-).where(job.c.id.in_(bindparam("ids", expanding=True)))
+_SELECT: Final = Quick(
+    select(
+        job.c.id,
+        job.c.state,
+        job.c.attempt,
+        job.c.version,
+        job.c.partials,
+        job.c.cancel_grace_seconds,
+        job.c.retries,
+        job.c.crash_retries,
+        job.c.retries_used,
+        job.c.crash_retries_used,
+        job.c.item_count,
+    ).where(job.c.id.in_(listed("ids")))
+)
 _FENCE: Final = (
     (job.c.id == bindparam("job_id"))
     & (job.c.state == literal_column("'running'"))
     & (job.c.attempt == bindparam("number"))
 )
-_SPEAK: Final = (
+_SPEAK: Final = QuickMany(
     update(job)
     .where(_FENCE)
     .values(
@@ -58,7 +61,7 @@ _SPEAK: Final = (
         progress=func.coalesce(bindparam("new_progress"), job.c.progress),
     )
 )
-_END: Final = (
+_END: Final = QuickMany(
     update(job)
     .where(_FENCE)
     .values(
@@ -75,7 +78,7 @@ _END: Final = (
         cancel_grace_seconds=None,
     )
 )
-_END_ATTEMPT: Final = (
+_END_ATTEMPT: Final = QuickMany(
     update(attempt)
     .where(attempt.c.job_id == bindparam("of_job"), attempt.c.number == bindparam("of_number"))
     .values(
@@ -87,6 +90,7 @@ _END_ATTEMPT: Final = (
         cpu_seconds=bindparam("new_cpu_seconds"),
     )
 )
+_INSERT_EVENT: Final = QuickMany(insert(event), "job_id", "seq", "kind", "attempt", "at", "data")
 
 
 @dataclass
@@ -124,8 +128,8 @@ def record(connection: Connection, reports: Sequence[Report]) -> Recorded:
     Raises:
         StaleAttemptError: a job changed inside the transaction, which SQLite's write lock forbids.
     """
-    found = connection.execute(_SELECT, {"ids": list({report.job_id for report in reports})})
-    standings = {row.id: _Standing(*row) for row in found}
+    found = _SELECT.rows(connection, ids=json.dumps(list({report.job_id for report in reports})))
+    standings = {row[0]: _Standing(*row) for row in found}
     map_jobs = {
         one.id: (one.item_count, one.crash_retries)
         for one in standings.values()
@@ -195,7 +199,7 @@ def _event(job_now: _Standing, kind: EventKind, at: datetime, data: str) -> dict
     return {
         "job_id": job_now.id,
         "seq": job_now.version,
-        "kind": kind,
+        "kind": kind.value,
         "attempt": job_now.attempt,
         "at": at,
         "data": data,
@@ -225,7 +229,7 @@ def _end(job_now: _Standing, at: datetime, ended: Ended, verdict: retry.Verdict,
         {
             "job_id": job_now.id,
             "number": job_now.attempt,
-            "new_state": state,
+            "new_state": state.value,
             "new_version": job_now.version,
             "new_result": ended.result,
             "new_error": None if state in (State.SUCCEEDED, State.CANCELLED) else error_text,
@@ -241,7 +245,7 @@ def _end(job_now: _Standing, at: datetime, ended: Ended, verdict: retry.Verdict,
             "of_number": job_now.attempt,
             "new_worker": ended.worker,
             "new_finished_at": at,
-            "new_outcome": ended.ending,
+            "new_outcome": ended.ending.value,
             "new_error": error_text,
             "new_peak_memory_bytes": ended.peak_memory_bytes,
             "new_cpu_seconds": ended.cpu_seconds,
@@ -277,7 +281,7 @@ def _write(
         if job_now.spoke
     ]
     if rows.events:
-        connection.execute(insert(event), rows.events)
+        _INSERT_EVENT.execute(connection, rows.events)
     if maps:
         item_reports.write(connection, maps, rows.items)
         close_all(connection, (job_id for job_id in maps if standings[job_id].state != State.RUNNING))
@@ -285,9 +289,9 @@ def _write(
         _guarded(connection, _SPEAK, spoke)
     if rows.endings:
         _guarded(connection, _END, rows.endings)
-        connection.execute(_END_ATTEMPT, rows.attempts)
+        _END_ATTEMPT.execute(connection, rows.attempts)
 
 
-def _guarded(connection: Connection, statement: Any, rows: list[dict[str, Any]]) -> None:
-    if connection.execute(statement, rows).rowcount != len(rows):
+def _guarded(connection: Connection, statement: QuickMany, rows: list[dict[str, Any]]) -> None:
+    if statement.execute(connection, rows) != len(rows):
         raise StaleAttemptError(rows[0]["job_id"], rows[0]["number"])

@@ -1,8 +1,7 @@
 """The loop, step by step: the store is real, the Pool does as the test says, time is given."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,90 +9,15 @@ import pytest
 from sqlalchemy import select
 
 from jobrunner.dispatcher.bundles import BUNDLE_SECONDS, BUNDLE_TICKETS, Packer
-from jobrunner.dispatcher.catalogue import Catalogue
-from jobrunner.dispatcher.loop import BEAT, Dispatcher
+from jobrunner.dispatcher.loop import BEAT
 from jobrunner.dispatcher.losses import Victim
-from jobrunner.dispatcher.slots import Slot, Stop
-from jobrunner.dispatcher.tickets import Code, Ticket
+from jobrunner.dispatcher.slots import Stop
+from jobrunner.dispatcher.tickets import Code, Ran, Ticket
 from jobrunner.errors import LeaseLostError, StoreUnavailableError
 from jobrunner.lifecycle import Ending, State
-from jobrunner.reports import Ended, Report
-from jobrunner.settings import Settings
-from jobrunner.store import dispatchers, jobs, migrations, moves, tables
-from jobrunner.store import reports as store_reports
-from jobrunner.store.engine import Store
+from jobrunner.store import dispatchers, jobs, moves, tables
 from jobrunner.store.moves import Claimed
-
-START = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-@dataclass
-class ObedientPool:
-    """Stands in for the Pool: holds bundles until the test says that they have ended."""
-
-    size: int = 2
-    bundles: list[list[Ticket]] = field(default_factory=list)
-    stopped: list[tuple[int, Stop]] = field(default_factory=list)
-    just_ended: list[tuple[Ticket, float]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.slots = [Slot() for _ in range(self.size)]
-
-    @property
-    def free(self) -> int:
-        return self.size - len(self.bundles)
-
-    @property
-    def in_hand(self) -> list[Ticket]:
-        return [ticket for bundle in self.bundles for ticket in bundle]
-
-    def start(self, bundle: list[Ticket]) -> None:
-        self.bundles.append(bundle)
-
-    def stop(self, ticket: Ticket, stop: Stop) -> bool:
-        self.stopped.append((ticket.job_id, stop))
-        return True
-
-    def ended(self) -> list[tuple[Ticket, float]]:
-        ended, self.just_ended = self.just_ended, []
-        return ended
-
-    def check(self) -> None: ...
-
-
-class Room:
-    """A store, a pool and a clock."""
-
-    def __init__(self, directory: Path) -> None:
-        self.store = Store(f"sqlite:///{directory / 'jobrunner.db'}")
-        migrations.prepare(self.store)
-        self.now = START
-        self.settings = Settings(data=directory, lease_seconds=10.0, grace_seconds=3.0)
-
-    def dispatcher(self, pool: ObedientPool) -> Dispatcher:
-        catalogue = Catalogue(Code(1, ()), [{"name": "t", "doc": "", "params": {}, "options": {}}], {})
-        unchecked: Any = pool
-        return Dispatcher(
-            self.store, unchecked, catalogue, self.settings, now=self.now, clock=lambda: self.now
-        )
-
-    def submit(self, times: int = 1, **more: Any) -> list[int]:
-        with self.store.write(durable=False) as connection:
-            return jobs.submit(connection, [jobs.NewJob("t", "{}", **more)] * times, now=self.now)
-
-    def state(self, job_id: int) -> State:
-        with self.store.read() as connection:
-            return jobs.get(connection, job_id).state
-
-    def finish(self, pool: ObedientPool, seconds: float) -> None:
-        """End the oldest bundle; the result writer is done with it."""
-        bundle = pool.bundles.pop(0)
-        ended = Ended(Ending.SUCCEEDED, result="null")
-        with self.store.write(durable=False) as connection:
-            store_reports.record(
-                connection, [Report(one.job_id, one.attempt, self.now, (), ended) for one in bundle]
-            )
-        pool.just_ended += [(one, seconds) for one in bundle]
+from tests.dispatcher.stepping import START, ObedientPool, Room
 
 
 @pytest.fixture
@@ -154,7 +78,7 @@ def test_what_was_claimed_when_the_store_failed_is_started_whole_although_it_tak
     claimed = [job_id for job_id in ids if room.state(job_id) is State.RUNNING]
     assert len(claimed) > 2, "a bundle was claimed"
     longer = Ticket(99, 1, 1, "t", "{}", None, None, Code(1, ()))
-    pool.just_ended.append((longer, 60.0))
+    pool.just_ended.append((longer, Ran(60.0)))
     dispatcher.step(room.now)
     assert sorted(one.job_id for one in pool.in_hand) == claimed
 
