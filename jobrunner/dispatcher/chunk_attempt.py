@@ -36,6 +36,7 @@ class ChunkAttempt(Attempt):
         self._begun_at = time.monotonic()
         self._item_seconds: float | None = None
         process.tail.begin(chunk.first)
+        self._slot.given_back = 0
 
     def ran(self, seconds: float) -> Ran:
         """Return what became of the chunk, which took `seconds`."""
@@ -52,7 +53,7 @@ class ChunkAttempt(Attempt):
             first, count, values = meaning(line)
             if len(values) != count:
                 raise GarbageError
-            self._take_values(first, values)
+            self._take_values(first, values, line[line.index(b"[", 2) : -1])
         elif kind == Kind.ITEM_FAILED.value:
             told: ItemFailed = meaning(line)
             if told.item != self._following:
@@ -66,15 +67,21 @@ class ChunkAttempt(Attempt):
             self._item_seconds = end.seconds
             self._last = b"rnull", None
 
-    def _take_values(self, first: int, values: Sequence[msgspec.Raw]) -> None:
-        """Take the values of items from `first` on, some of which may have been seen in the tail before."""
+    def _take_values(self, first: int, values: Sequence[msgspec.Raw], text: bytes) -> None:
+        """Take the values of items from `first` on, some of which may have been seen in the tail before.
+
+        Args:
+            first: the index of the first one.
+            values: one by one.
+            text: all of them, as a JSON array.
+        """
         known = self._following - first
         if not 0 <= known <= len(values) or first + len(values) > self._upto:
             raise GarbageError
         fresh = values[known:]
         if fresh:
-            text = b",".join(fresh).decode("ascii")
-            self._items.append(Values(self._following, len(fresh), f"[{text}]"))
+            text = b"[" + b",".join(fresh) + b"]" if known else text
+            self._items.append(Values(self._following, len(fresh), text.decode("ascii")))
             self._slot.partials += len(fresh)
             self._following += len(fresh)
 
@@ -94,6 +101,9 @@ class ChunkAttempt(Attempt):
 
     def _tick(self, now: float) -> None:
         current = self._process.tail.current
+        if self._process.tail.is_last(now) and self._chunk.first <= current < self._upto - 1:
+            # This item takes longer than a chunk was meant to: others may have room for the rest.
+            self._upto = self._slot.given_back = current + 1
         if current != self._watched:
             self._watched = current
             if self._process.is_ready:
@@ -107,8 +117,8 @@ class ChunkAttempt(Attempt):
         """Take the values that were put aside, but not sent."""
         seen = self._process.tail.see()
         try:
-            values = _VALUES.decode(b"[" + seen.values + b"]") if seen.values.isascii() else []
-            self._take_values(seen.first, values)
+            text = b"[" + seen.values + b"]" if seen.values.isascii() else b"[]"
+            self._take_values(seen.first, _VALUES.decode(text), text)
         except (msgspec.DecodeError, GarbageError):  # it was written meanwhile, or by somebody else
             return
 

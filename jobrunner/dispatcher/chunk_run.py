@@ -5,11 +5,12 @@ as little as it can: note the item, call the function, put the value where it su
 """
 
 import copy
+import functools
 import json
 import math
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from types import GeneratorType
 from typing import Any, Final
 
@@ -21,14 +22,17 @@ from jobrunner.items import Cut
 from jobrunner.tasks.context import CurrentJob
 from jobrunner.tasks.registry import Task
 
-SEND_SECONDS: Final = 0.02  #: values travel on after this, at the next item's end
+SEND_SECONDS: Final = 0.05  #: values travel on after this, at the next item's end
 _SIMPLE: Final = frozenset(
     {int, float, str, bool, type(None)}
 )  # which a task cannot change for the next item
-_WRITTEN: Final = {None: b"null", True: b"true", False: b"false"}
+_WRITTEN: Final = {None: b"null,", True: b"true,", False: b"false,"}
 _BIG: Final = 1 << 62
 
 Call = Callable[..., Any]
+
+_forked: list[bool] = []  # not empty in a process that a task has forked
+os.register_at_fork(after_in_child=lambda: _forked.append(True))
 
 
 class ChunkRun:
@@ -52,39 +56,38 @@ class ChunkRun:
         cut = Cut(told_chunk["items"])
         function, calls = _calls(task, params, cut)
         started = time.monotonic()
-        self._tail.sent(cut.first)
         stop_at = started + (told_chunk["seconds"] or math.inf)
+        self._tail.sent(cut.first)
+        self._tail.begin_until(stop_at)
         following = self._loop(function, enumerate(calls, cut.first), stop_at, job)
         following = cut.first if following is None else following + 1
         self._send(following)
         return json.dumps({"following": following, "seconds": time.monotonic() - started})
 
-    def _loop(  # noqa: C901 - one straight line, a million times
-        self, function: Call, calls: Iterator[tuple[int, dict[str, Any]]], stop_at: float, job: CurrentJob
+    def _loop(
+        self, call: Call, rows: Iterator[tuple[int, Sequence[Any]]], stop_at: float, job: CurrentJob
     ) -> int | None:
         """Return the last item that was run; None if there was none."""
-        begin, append, monotonic, pid = self._tail.start, self._tail.append, time.monotonic, os.getpid()
+        begin, append, monotonic = self._tail.start, self._tail.append, time.monotonic
         send_at = monotonic() + SEND_SECONDS
         item = None
-        for item, arguments in calls:
+        for item, row in rows:
             begin(item)
             job.item = item
             try:
-                value = function(**arguments)
-                if type(value) is GeneratorType:
-                    value = _returned(value)
-                data = b"%d" % value if type(value) is int and -_BIG < value < _BIG else self._encoded(value)
+                value = call(*row)
+                data = b"%d," % value if type(value) is int and -_BIG < value < _BIG else self._encoded(value)
             except Stopped:
                 raise
             except BaseException as error:  # noqa: BLE001 - user code: SystemExit and its like end the item alone
                 self._fail(item, error)
             else:
-                if os.getpid() != pid:
+                if _forked:
                     self._leave_if_forked()
                 if not append(data):
                     self._send(item)
                     if not append(data):
-                        self._say((Kind.VALUES, f"[{item},1,[{data.decode('ascii')}]]"))
+                        self._say((Kind.VALUES, f"[{item},1,[{data[:-1].decode('ascii')}]]"))
                         self._tail.sent(item + 1)
             now = monotonic()
             if now >= send_at:
@@ -95,11 +98,14 @@ class ChunkRun:
         return item
 
     def _encoded(self, value: Any) -> bytes:
+        """Return a value as JSON, with a comma at its end."""
+        if type(value) is GeneratorType:
+            value = _returned(value)
         if type(value) is float and math.isfinite(value):
-            return repr(value).encode()
+            return b"%r," % value
         if value is None or value is True or value is False:
             return _WRITTEN[value]
-        return encoded(value, "the value", self._max_bytes, "max_partial_bytes").encode("ascii")
+        return encoded(value, "the value", self._max_bytes, "max_partial_bytes").encode("ascii") + b","
 
     def _send(self, following: int) -> None:
         """Send the values that were put aside; the next one will be that of the item `following`."""
@@ -125,18 +131,23 @@ def _returned(values: Generator[Any, None, Any]) -> Any:
         return end.value
 
 
-def _calls(task: Task, params: dict[str, Any], cut: Cut) -> tuple[Call, Iterator[dict[str, Any]]]:
+def _calls(task: Task, params: dict[str, Any], cut: Cut) -> tuple[Call, Iterator[Sequence[Any]]]:
     """Return what to call for each item, and with which arguments."""
     converted = _converted(task, params, cut)
     if converted is not None:
         common, columns = converted
-        return task.function, _rows(common, columns)
+        names = list(columns)
+        rows = zip(*columns.values(), strict=True)
+        function = functools.partial(task.function, **common) if common else task.function
+        if task.parameters.names[: len(names)] == names:
+            return function, rows
+        return lambda *row: function(**dict(zip(names, row, strict=True))), rows
 
-    def call(**given: Any) -> Any:
+    def call(given: dict[str, Any]) -> Any:
         # Each item has its own: what one does to a list must not reach the next.
         return task.function(**task.parameters.arguments(copy.deepcopy(given)))
 
-    return call, _given(params, cut)
+    return call, ((given,) for given in _given(params, cut))
 
 
 def _converted(
@@ -155,16 +166,8 @@ def _converted(
         if made is None or type(made[0]) not in _SIMPLE:
             return None
         common[name] = made[0]
-    return common, columns
-
-
-def _rows(common: Mapping[str, Any], columns: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
-    if len(columns) == 1 and not common:
-        ((name, values),) = columns.items()
-        return ({name: value} for value in values)
-    names = tuple(columns)
-    rows = zip(*columns.values(), strict=True)
-    return ({**common, **dict(zip(names, row, strict=True))} for row in rows)
+    in_order = sorted(columns, key=task.parameters.names.index)
+    return common, {name: columns[name] for name in in_order}
 
 
 def _given(params: Mapping[str, Any], cut: Cut) -> Iterator[dict[str, Any]]:

@@ -154,6 +154,8 @@ class Dispatcher:
         elif self._pool.free and self._starter.has_tasks:
             until = min(until, moves.next_due_at(self._store) or until, self._sweeps.due_at() or until)
         # A stop reaches a ticket only once a worker has it in hand; the result writer closes chunks when it can.
+        if self._pool.free and self._sweeps.may_give_back:
+            until = min(until, now + timedelta(seconds=0.05))
         if self._untold or self._sweeps.over:
             until = min(until, now + timedelta(seconds=0.01))
         return max(0.0, (until - now).total_seconds())

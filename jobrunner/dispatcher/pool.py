@@ -115,6 +115,11 @@ class WorkerPool:
             worker.run, (bundle,), callback=self._note(number), error_callback=self._note_failure(number)
         )
 
+    def given_back(self) -> list[tuple[Ticket, int]]:
+        """Return the chunks in hand that will not come to all their items, each with the first one left out."""
+        in_hand = {slot.serial: slot.given_back for slot in self.slots if slot.given_back}
+        return [(one, in_hand[one.serial]) for one in self.in_hand if one.serial in in_hand]
+
     def stop(self, ticket: Ticket, stop: Stop) -> bool:
         """Have a ticket end early; return whether a worker has been told.  Else none has it yet: say it again."""
         for slot in self.slots:

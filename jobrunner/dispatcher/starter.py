@@ -2,8 +2,8 @@
 
 import itertools
 from collections.abc import Callable, Collection, Sequence
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from jobrunner.clock import Clock
 from jobrunner.dispatcher.bundles import Packer
@@ -17,6 +17,9 @@ from jobrunner.errors import StoreError
 from jobrunner.store import maps, moves, queues
 from jobrunner.store.engine import Store
 from jobrunner.store.moves import Claimed
+
+#: until an item is tried again whose last run is not recorded yet
+AGAIN: Final = timedelta(seconds=0.05)
 
 
 class Starter:
@@ -35,6 +38,9 @@ class Starter:
         self.sweeps = Sweeps(store, max_log_bytes=max_log_bytes)
         self._serials = itertools.count(1)
         self._bundles: list[list[Claimed]] = []  # claimed, and not started if the store failed in between
+        self._shortened: dict[
+            tuple[int, int], int
+        ] = {}  # chunks in hand, and what the store does not know of them
         self._paused: Collection[str] = ()
 
     def serve(self, catalogue: Catalogue) -> None:
@@ -162,6 +168,8 @@ class Starter:
     def _hand_out(self, now: datetime) -> None:
         """Give each worker that is still free a chunk of the sweep whose turn it is."""
         taken: list[tuple[Sweep, Chunk]] = []
+        if self.sweeps.may_give_back:
+            self._take_back()
         for _ in range(self._pool.free):
             sweep = self._turns.next_of(self.sweeps.offering(now, self._paused))
             if sweep is not None:
@@ -169,14 +177,36 @@ class Starter:
         if not taken:
             return
         try:
-            # For items that must not run twice, a chunk is on the disk before it begins.
-            with self._store.write(durable=any(chunk.once for _, chunk in taken)) as connection:
-                maps.open_chunks(
-                    connection, [(sweep.job.id, chunk.first, chunk.item_count) for sweep, chunk in taken]
-                )
+            opened = self._open(taken)
+            self._shortened.clear()
         except StoreError:
             for sweep, chunk in taken:
-                sweep.returned(chunk, Ran(0.0, following=chunk.first), now)
+                sweep.put_back(chunk, now)
             raise
         for sweep, chunk in taken:
-            self._pool.start([self._ticket(sweep.job, chunk=chunk)])
+            if (sweep, chunk) in opened:
+                self._pool.start([self._ticket(sweep.job, chunk=chunk)])
+            else:
+                sweep.put_back(chunk, now + AGAIN)
+
+    def _open(self, taken: Sequence[tuple[Sweep, Chunk]]) -> list[tuple[Sweep, Chunk]]:
+        """Note that these are handed out; leave out those whose item is not known to have come back."""
+        # For items that must not run twice, a chunk is on the disk before it begins.
+        with self._store.write(durable=any(chunk.once for _, chunk in taken)) as connection:
+            opened = [
+                (sweep, chunk)
+                for sweep, chunk in taken
+                if not (sweep.may_be_open(chunk) and maps.is_open(connection, sweep.job.id, chunk.first))
+            ]
+            if opened:
+                maps.shorten_chunks(connection, self._shortened)
+                maps.open_chunks(
+                    connection, [(sweep.job.id, chunk.first, chunk.item_count) for sweep, chunk in opened]
+                )
+        return opened
+
+    def _take_back(self) -> None:
+        """Hand out once more what chunks in hand will not come to."""
+        for ticket, item in self._pool.given_back():
+            if ticket.chunk is not None and self.sweeps.give_back(ticket, item):
+                self._shortened[ticket.job_id, ticket.chunk.first] = item - ticket.chunk.first

@@ -27,7 +27,7 @@ class Sweep:
     Attributes:
         served: when it had its turn last; see `Turns`.
         closing: how its attempt is to end before all its items have; None: it goes on.
-        in_hand: the first items of the chunks that workers have.
+        in_hand: the chunks that workers have: the index after the last item, by that of the first.
         is_reducing: whether its reduce task runs.
     """
 
@@ -36,7 +36,7 @@ class Sweep:
         self.work = work
         self.served = 0
         self.closing: Ending | None = None
-        self.in_hand: set[int] = set()
+        self.in_hand: dict[int, int] = {}
         self.is_reducing = False
         self._failed = work.failed
         self._is_dropped = False
@@ -108,7 +108,7 @@ class Sweep:
         return max(1, int(min(CHUNK_SECONDS / pace, fair)))
 
     def _chunk(self, span: range, tries: Tries) -> Chunk:
-        self.in_hand.add(span.start)
+        self.in_hand[span.start] = span.stop
         return Chunk(
             first=span.start,
             item_count=len(span),
@@ -120,16 +120,37 @@ class Sweep:
             log_bytes=self._log_bytes,
         )
 
+    def may_be_open(self, chunk: Chunk) -> bool:
+        """Whether a chunk that was handed out before began with the same item."""
+        return chunk.first in self._tries
+
+    def put_back(self, chunk: Chunk, at: datetime) -> None:
+        """Take back a chunk that was not handed out; if it is an item to be tried again, until this moment."""
+        self._put_back(range(chunk.first, self.in_hand.pop(chunk.first)), at)
+
+    def give_back(self, first: int, item: int) -> bool:
+        """Take back what a chunk will not come to, from `item` on; return whether that is news."""
+        upto = self.in_hand[first]
+        if item >= upto:
+            return False
+        self.in_hand[first] = item
+        self._spans.appendleft(range(item, upto))
+        self._left += upto - item
+        return True
+
+    def _put_back(self, span: range, at: datetime) -> None:
+        if span.start in self._tries:
+            heapq.heappush(self._again, (at, span.start))
+        elif span:
+            self._spans.appendleft(span)
+            self._left += len(span)
+
     def returned(self, chunk: Chunk, ran: Ran, now: datetime) -> None:
         """Take note of what became of a chunk."""
-        self.in_hand.discard(chunk.first)
         self._log_bytes = max(0, self._log_bytes - ran.log_bytes)
-        upto = chunk.first + chunk.item_count
-        if ran.following < upto and chunk.first in self._tries:
-            heapq.heappush(self._again, (now, chunk.first))
-        elif ran.following < upto:
-            self._spans.appendleft(range(ran.following, upto))
-            self._left += upto - ran.following
+        upto = self.in_hand.pop(chunk.first)
+        if ran.following < upto:
+            self._put_back(range(ran.following, upto), now)
         if ran.following > chunk.first:
             self._pace = ran.item_seconds / (ran.following - chunk.first)
         for one in ran.failed:

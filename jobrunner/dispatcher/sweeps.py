@@ -59,6 +59,18 @@ class Sweeps:
         elif sweep is not None and ticket.reduces:
             self._forget(sweep)
 
+    def give_back(self, ticket: Ticket, item: int) -> bool:
+        """Take back what a chunk in hand will not come to, from `item` on; return whether that is news."""
+        sweep = self._sweeps.get((ticket.job_id, ticket.attempt))
+        if sweep is None or ticket.chunk is None:
+            return False
+        return sweep.give_back(ticket.chunk.first, item)
+
+    @property
+    def may_give_back(self) -> bool:
+        """Whether some chunk in hand has more than one item."""
+        return any(upto > first + 1 for one in self._sweeps.values() for first, upto in one.in_hand.items())
+
     def close(self, ending: Ending, keys: Collection[tuple[int, int]] | None = None) -> None:
         """Hand out nothing more of these, or of all, and end their attempts so."""
         for key, sweep in self._sweeps.items():

@@ -9,9 +9,10 @@ import mmap
 import os
 from typing import Final, NamedTuple, Self
 
-BYTES: Final = 128 << 10  #: of values, before they are sent
+BYTES: Final = 256 << 10  #: of values, before they are sent
 _HEADER_BYTES: Final = 64
-_FIRST, _USED, _CURRENT = range(3)  # places in the header
+_NEVER_SECONDS: Final = 9e9  # as nanoseconds, this is what the header holds
+_FIRST, _USED, _CURRENT, _UNTIL = range(4)  # places in the header
 
 
 class Seen(NamedTuple):
@@ -23,15 +24,13 @@ class Seen(NamedTuple):
 
 
 class Tail:
-    """One mapping of it.  A job process calls `start`, `append`, `sent`; its worker `begin` and `see`.
-
-    Attributes:
-        header: the index of the first item whose value is here, bytes used, the index of the item begun last.
-    """
+    """One mapping of it.  A job process calls `start`, `append`, `take` and `sent`; its worker `begin` and `see`."""
 
     def __init__(self, fd: int) -> None:
         self._map = mmap.mmap(fd, _HEADER_BYTES + BYTES)
-        self.header = memoryview(self._map).cast("q")
+        self._view = memoryview(self._map)
+        self._header = self._view[:_HEADER_BYTES].cast("q")
+        self._values = self._view[_HEADER_BYTES:]
         self._used = 0
 
     @classmethod
@@ -44,53 +43,62 @@ class Tail:
     # -- the job process --------------------------------------------------------------------------
 
     def append(self, value: bytes) -> bool:
-        """Put the next item's value here, unless there is no room for it: then send what is here."""
-        start, end = self._used, self._used + len(value)
-        if end >= BYTES:
+        """Put the next item's value here, with a comma at its end; if there is no room, send what is here first."""
+        end = self._used + len(value)
+        if end > BYTES:
             return False
-        at = _HEADER_BYTES + start
-        self._map[at : at + len(value) + 1] = value + b","
-        self._used = end + 1
-        self.header[_USED] = self._used  # written last: half a value is none
+        self._values[self._used : end] = value
+        self._header[_USED] = self._used = end  # written last: half a value is none
         return True
 
     def take(self) -> bytes:
         """Return what is here, without the last comma; it stays here until it is said to be `sent`."""
-        return self._map[_HEADER_BYTES : _HEADER_BYTES + max(0, self._used - 1)]
+        return bytes(self._values[: max(0, self._used - 1)])
 
     @property
     def first(self) -> int:
         """The item whose value is the first one here."""
-        return self.header[_FIRST]
+        return self._header[_FIRST]
 
     def sent(self, following: int) -> None:
         """What was here is on its way; the next value will be that of the item `following`."""
         # In this order: killed in between, it holds nothing.
-        self.header[_USED] = self._used = 0
-        self.header[_FIRST] = following
+        self._header[_USED] = self._used = 0
+        self._header[_FIRST] = following
+
+    def begin_until(self, moment: float) -> None:
+        """No item is begun from this monotonic moment on."""
+        self._header[_UNTIL] = int(min(moment, _NEVER_SECONDS) * 1e9)
 
     def start(self, item: int) -> None:
         """The item is begun."""
-        self.header[_CURRENT] = item
+        self._header[_CURRENT] = item
 
     # -- the worker -------------------------------------------------------------------------------
 
     def begin(self, first: int) -> None:
         """Empty it, while the job process has nothing to do, for a chunk that begins with the item `first`."""
-        self.header[_USED], self.header[_FIRST], self.header[_CURRENT] = 0, first, first - 1
+        self._header[_USED], self._header[_FIRST], self._header[_CURRENT] = 0, first, first - 1
+        self.begin_until(_NEVER_SECONDS)
 
     @property
     def current(self) -> int:
         """The item that was begun last."""
-        return self.header[_CURRENT]
+        return self._header[_CURRENT]
+
+    def is_last(self, now: float) -> bool:
+        """Whether the item that was begun last is the chunk's last one, for its time is up."""
+        # One clock for both processes: what has not begun by then never does.
+        return now * 1e9 >= self._header[_UNTIL]
 
     def see(self) -> Seen:
         """Return what is here.  User code may have written all over it: believe nothing."""
-        first, used, current = self.header[:3]
-        values = self._map[_HEADER_BYTES : _HEADER_BYTES + min(max(0, used - 1), BYTES)]
-        return Seen(first, values, current) if self.header[_FIRST] == first else Seen(first, b"", current)
+        first, used, current, _ = self._header[:4]
+        values = bytes(self._values[: min(max(0, used - 1), BYTES)])
+        return Seen(first, values, current) if self._header[_FIRST] == first else Seen(first, b"", current)
 
     def close(self) -> None:
         """Let go of the memory."""
-        self.header.release()
+        for view in (self._header, self._values, self._view):
+            view.release()
         self._map.close()

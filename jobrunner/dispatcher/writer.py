@@ -118,7 +118,7 @@ class Writer:
             return
         (report,) = batch
         log.error("a report of job %d cannot be written; the job fails", report.job_id, exc_info=error)
-        self._commit([report._replace(said=(), ended=_unwritable(error))])
+        self._commit([report._replace(said=(), items=(), ended=_unwritable(error))])
 
     def _commit(self, batch: list[Report]) -> store_reports.Recorded:
         durable = any(report.ended is not None for report in batch)

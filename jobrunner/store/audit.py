@@ -5,51 +5,20 @@ than one.  A store that was only ever written by this program has no contradicti
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
-from itertools import groupby
+from itertools import chain
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select
+from sqlalchemy import Connection, bindparam, case, func, select
 
 from jobrunner.lifecycle import FINAL, MOVES, Ending, State
 from jobrunner.reports import EventKind
+from jobrunner.store.audit_items import ItemAudit
+from jobrunner.store.audit_rows import BATCH, ByJob, asked_for
+from jobrunner.store.contradiction import Contradiction, Kind
 from jobrunner.store.engine import Store
 from jobrunner.store.tables import attempt, dispatcher, event, job, removal, tally
 
 TURN: Final = 10_000  #: jobs that are read in one view of a store at work, in about half a second
-
-
-class Kind(StrEnum):
-    """What sort of contradiction it is."""
-
-    FILE = "file"  #: the file is damaged, or a row breaks a rule of its table
-    REFERENCE = "reference"  #: a row belongs to a job or a dispatcher that is not there
-    TALLY = "tally"  #: the counts that are kept are not those of the rows
-    GAP = "gap"  #: the events of a job are not numbered 1, 2, 3 ... up to its version
-    PATH = "path"  #: no arrow of the lifecycle leads from one state to the next, or to where the job stands
-    AFTER_FINAL = "after_final"  #: something was accepted after a final state
-    TWICE = "twice"  #: an attempt ended more than once
-    LATE = "late"  #: an attempt spoke when it had ended, or before it began
-    PARTIALS = "partials"  #: the number of partial results is not that of their events
-    ATTEMPTS = "attempts"  #: the rows of the attempts do not tell what the events tell
-    UNATTENDED = "unattended"  #: a running job whose dispatcher has ended
-
-
-@dataclass(frozen=True, slots=True)
-class Contradiction:
-    """One place where the books do not agree; `job_id` is None where it is not about one job."""
-
-    kind: Kind
-    job_id: int | None
-    detail: str
-
-    def __str__(self) -> str:
-        return (
-            f"{self.kind}: {self.detail}"
-            if self.job_id is None
-            else f"{self.kind}: job {self.job_id}: {self.detail}"
-        )
 
 
 def contradictions(connection: Connection) -> Iterator[Contradiction]:
@@ -94,10 +63,15 @@ def _spanning(connection: Connection) -> Iterator[Contradiction]:
 def _of_jobs(connection: Connection, after: int, upto: int) -> Iterator[Contradiction]:
     """Audit the jobs whose ids are above `after` and up to `upto`."""
     ids = {"after": after, "upto": upto}
-    attempts = _ByJob(connection.execute(_ATTEMPTS, ids))
-    events = _ByJob(connection.execute(_EVENTS, ids))
+    attempts = ByJob(connection.execute(_ATTEMPTS, ids))
+    events = ByJob(connection.execute(_EVENTS, ids))
+    items = ItemAudit(connection, ids)
     for one in connection.execute(_JOBS, ids):
-        yield from _of_job(one, attempts.of(one.id), events.of(one.id))
+        if one.is_being_removed:
+            found = _what_is_left(one, events.of(one.id))
+        else:
+            found = chain(_history(one, attempts.of(one.id), events.of(one.id)), items.of_job(one))
+        yield from (Contradiction(kind, one.id, detail) for kind, detail in found)
 
 
 # -- the file and what spans jobs ---------------------------------------------------------------
@@ -141,13 +115,6 @@ def _unattended(connection: Connection) -> Iterator[Contradiction]:
 # -- job by job -----------------------------------------------------------------------------------
 
 _LAST_ID: Final = (1 << 63) - 1
-_BATCH: Final = {"yield_per": 1000}  # rows in memory at a time
-
-
-def _asked_for(job_id: ColumnElement[int]) -> ColumnElement[bool]:
-    return job_id.between(bindparam("after") + 1, bindparam("upto"))
-
-
 _NEXT: Final = (
     select(job.c.id).where(job.c.id > bindparam("after")).order_by(job.c.id).limit(bindparam("turn"))
 ).subquery()
@@ -159,18 +126,19 @@ _JOBS: Final = (
         job.c.attempt,
         job.c.version,
         job.c.partials,
+        job.c.item_count,
         removal.c.job_id.is_not(None).label("is_being_removed"),
     )
     .outerjoin(removal, removal.c.job_id == job.c.id)
-    .where(_asked_for(job.c.id))
+    .where(asked_for(job.c.id))
     .order_by(job.c.id)
-    .execution_options(**_BATCH)
+    .execution_options(**BATCH)
 )
 _ATTEMPTS: Final = (
     select(attempt.c.job_id, attempt.c.number, attempt.c.outcome)
-    .where(_asked_for(attempt.c.job_id))
+    .where(asked_for(attempt.c.job_id))
     .order_by(attempt.c.job_id, attempt.c.number)
-    .execution_options(**_BATCH)
+    .execution_options(**BATCH)
 )
 _SAID: Final = case(
     (
@@ -178,11 +146,20 @@ _SAID: Final = case(
         func.json_extract(event.c.data, "$.state"),
     )
 )
+_HELD: Final = case(
+    (event.c.item.is_(None), 1),
+    (func.json_valid(event.c.data), func.json_array_length(event.c.data)),
+    else_=0,
+)
 _EVENTS: Final = (
-    select(event.c.job_id, event.c.seq, event.c.kind, event.c.attempt, _SAID.label("state"))
-    .where(_asked_for(event.c.job_id))
+    select(
+        *(event.c.job_id, event.c.seq, event.c.kind, event.c.attempt, _SAID.label("state")),
+        func.coalesce(event.c.item_count, 1).label("events"),  # that the row stands for
+        _HELD.label("held"),  # values, if it is of items
+    )
+    .where(asked_for(event.c.job_id))
     .order_by(event.c.job_id, event.c.seq)
-    .execution_options(**_BATCH)
+    .execution_options(**BATCH)
 )
 
 _Row = Any  # of one of these three
@@ -194,25 +171,6 @@ _STOPPING: Final = (State.RUNNING, State.RUNNING)  # no arrow: somebody has aske
 #: where the end of an attempt may leave its job, other than anywhere
 _LEADS_TO: Final = {Ending.SUCCEEDED: {State.SUCCEEDED}, Ending.CANCELLED: {State.CANCELLED}}
 _ELSEWHERE: Final = {State.QUEUED, State.FAILED, State.CANCELLED}
-
-
-class _ByJob:
-    """Rows in the order of job ids, handed out job by job."""
-
-    def __init__(self, rows: Iterable[_Row]) -> None:
-        self._groups = groupby(rows, key=lambda row: int(row.job_id))
-        self._next = next(self._groups, None)
-
-    def of(self, job_id: int) -> Iterator[_Row]:
-        """Return the rows of this job, whose id is higher than that of the one before."""
-        while self._next is not None and self._next[0] < job_id:
-            self._next = next(self._groups, None)
-        return self._next[1] if self._next is not None and self._next[0] == job_id else iter(())
-
-
-def _of_job(one: _Row, attempts: Iterator[_Row], events: Iterator[_Row]) -> Iterator[Contradiction]:
-    found = _what_is_left(one, events) if one.is_being_removed else _history(one, attempts, events)
-    return (Contradiction(kind, one.id, detail) for kind, detail in found)
 
 
 def _history(one: _Row, attempts: Iterator[_Row], events: Iterator[_Row]) -> _Found:
@@ -228,7 +186,7 @@ def _what_is_left(one: _Row, events: Iterable[_Row]) -> _Found:
         yield Kind.PATH, f"it is {one.state}, and yet it is being removed"
     seq, said = None, None
     for row in events:
-        if seq is not None and row.seq != seq + 1:
+        if seq is not None and row.seq != seq + row.events:
             yield Kind.GAP, f"event {row.seq} follows event {seq}"
         seq, said = row.seq, row.state or row.kind
     if seq is not None and (seq, said) != (one.version, one.state):
@@ -247,10 +205,12 @@ class _History:
 
     def read(self, row: _Row) -> _Found:
         """Take the next event."""
-        if row.seq != self.seq + 1:
+        if row.seq != self.seq + row.events:
             yield Kind.GAP, f"event {row.seq} follows event {self.seq}"
         self.seq = row.seq
-        self.partials += row.kind == EventKind.PARTIAL
+        self.partials += row.events * (row.kind == EventKind.PARTIAL)
+        if row.held != row.events:
+            yield Kind.PARTIALS, f"event {row.seq} has {row.held} values, and stands for {row.events}"
         if row.kind == EventKind.STATE:
             yield from self._move(row.seq, row.attempt, _STATES.get(row.state))
         elif self.state in FINAL:

@@ -1,9 +1,11 @@
 """A job's history: reading its events."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, Final
 
+import msgspec
 from sqlalchemy import Connection, select
 
 from jobrunner.reports import EventKind
@@ -19,6 +21,7 @@ class Event:
     attempt: int
     at: datetime
     data: str
+    item: int | None = None  #: the index of the item whose value this is
 
 
 def after(
@@ -42,8 +45,8 @@ def after(
         limit: of events.
         most_characters: of data, beside the last event: once there are so many, no more is read.
     """
-    query = select(event.c.seq, event.c.kind, event.c.attempt, event.c.at, event.c.data)
-    query = query.where(event.c.job_id == job_id, event.c.seq > seq).order_by(event.c.seq).limit(limit)
+    query = select(*_COLUMNS).where(event.c.job_id == job_id, event.c.seq > seq)
+    query = query.order_by(event.c.seq).limit(limit)
     if len(kinds) < len(EventKind):
         query = query.where(event.c.kind.in_(kinds))
     if attempt is not None:
@@ -52,8 +55,39 @@ def after(
     characters = 0
     with connection.execute(query) as rows:
         for row in rows:
-            found.append(Event(row.seq, EventKind(row.kind), row.attempt, row.at, row.data))
-            characters += len(row.data)
-            if most_characters is not None and characters >= most_characters:
-                break
+            for one in _told_by(row, seq):
+                found.append(one)
+                characters += len(one.data)
+                if len(found) == limit or (most_characters is not None and characters >= most_characters):
+                    return found
     return found
+
+
+def fills(found: Sequence[Event], limit: int, most_characters: int) -> bool:
+    """Whether these are as many as were asked for, so that more may be there."""
+    return len(found) >= limit or sum(len(one.data) for one in found) >= most_characters
+
+
+def _told_by(row: Any, seq: int) -> Iterator[Event]:
+    """Yield the events after `seq` that a row stands for."""
+    kind = EventKind(row.kind)
+    if row.item_count is None:
+        yield Event(row.seq, kind, row.attempt, row.at, row.data)
+        return
+    values = _VALUES.decode(row.data)
+    before = row.seq - row.item_count  # the seq of the event before the row's first
+    for place in range(max(0, seq - before), row.item_count):
+        value = bytes(values[place]).decode()
+        yield Event(before + 1 + place, kind, row.attempt, row.at, value, row.item + place)
+
+
+_COLUMNS: Final = (
+    event.c.seq,
+    event.c.kind,
+    event.c.attempt,
+    event.c.at,
+    event.c.data,
+    event.c.item,
+    event.c.item_count,
+)
+_VALUES: Final = msgspec.json.Decoder(list[msgspec.Raw])

@@ -10,15 +10,21 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from jobrunner.lifecycle import Ending
 from jobrunner.reports import Ended, EventKind, ItemFailed, Report, Values, error
 from jobrunner.store import maps
+from jobrunner.store.quick import Quick, QuickMany, listed
 from jobrunner.store.tables import chunk, event, item, map_job
 
 RESULT: Final = "null"  #: of a map job without a reduce task: its values are its result
 
 _OPEN: Final = select(func.count()).where(chunk.c.job_id == map_job.c.job_id).scalar_subquery()
-_STANDINGS: Final = select(
-    map_job.c.job_id, map_job.c.done, map_job.c.failed, map_job.c.max_failed, map_job.c.reduce_task, _OPEN
-).where(map_job.c.job_id.in_(bindparam("ids", expanding=True)))
-_COUNT: Final = (
+_STANDINGS: Final = Quick(
+    select(
+        map_job.c.job_id, map_job.c.done, map_job.c.failed, map_job.c.max_failed, map_job.c.reduce_task, _OPEN
+    ).where(map_job.c.job_id.in_(listed("ids")))
+)
+_KEEP: Final = QuickMany(
+    insert(event), "job_id", "seq", "kind", "attempt", "at", "data", "item", "item_count"
+)
+_COUNT: Final = QuickMany(
     update(map_job)
     .where(map_job.c.job_id == bindparam("of_job"))
     .values(done=bindparam("new_done"), failed=bindparam("new_failed"))
@@ -35,11 +41,11 @@ _FAIL: Final = _FAILED.on_conflict_do_update(
         "error": _FAILED.excluded.error,
     },
 )
-_FORGET: Final = delete(item).where(
-    item.c.job_id == bindparam("of_job"), item.c.number == bindparam("of_number")
+_FORGET: Final = QuickMany(
+    delete(item).where(item.c.job_id == bindparam("of_job"), item.c.number == bindparam("of_number"))
 )
-_CLOSE: Final = delete(chunk).where(
-    chunk.c.job_id == bindparam("of_job"), chunk.c.first == bindparam("of_first")
+_CLOSE: Final = QuickMany(
+    delete(chunk).where(chunk.c.job_id == bindparam("of_job"), chunk.c.first == bindparam("of_first"))
 )
 _FIRST_FAILED: Final = (
     select(item.c.number, item.c.error)
@@ -70,8 +76,8 @@ class MapStanding:
 
     @property
     def is_reducing(self) -> bool:
-        """Whether all its items have succeeded: what ends now is its reduce task."""
-        return self.done == self.item_count
+        """Whether all its items have succeeded, and none is in hand: what ends now is its reduce task."""
+        return self.done == self.item_count and not self.open_chunks and self.reduce_task is not None
 
     def progress(self, last: ItemFailed) -> str:
         """Return how far it has come, in JSON, with a word about the item that failed last."""
@@ -92,8 +98,8 @@ class ItemRows:
 
 def standings(connection: Connection, jobs: dict[int, tuple[int, int]]) -> dict[int, MapStanding]:
     """Return how far map jobs have come; `jobs` are their item counts and crash retries, by id."""
-    found = connection.execute(_STANDINGS, {"ids": list(jobs)})
-    return {row.job_id: MapStanding(*row[1:], *jobs[row.job_id]) for row in found}
+    found = _STANDINGS.rows(connection, ids=json.dumps(list(jobs)))
+    return {row[0]: MapStanding(*row[1:], *jobs[row[0]]) for row in found}
 
 
 def settle(
@@ -136,7 +142,7 @@ def _value_row(report: Report, one: Values, seq: int) -> dict[str, Any]:
     return {
         "job_id": report.job_id,
         "seq": seq,
-        "kind": EventKind.PARTIAL,
+        "kind": EventKind.PARTIAL.value,
         "attempt": report.attempt,
         "at": report.at,
         "data": one.data,
@@ -211,19 +217,19 @@ def _lost(number: int, left: int | None) -> ItemFailed:
 def write(connection: Connection, standings: dict[int, MapStanding], rows: ItemRows) -> None:
     """Write the rows, and how far the jobs have come."""
     if rows.values:
-        connection.execute(insert(event), rows.values)
+        _KEEP.execute(connection, rows.values)
     if rows.forgotten:
-        connection.execute(_FORGET, rows.forgotten)
+        _FORGET.execute(connection, rows.forgotten)
     if rows.failures:
         connection.execute(_FAIL, rows.failures)
     if rows.closed:
-        connection.execute(_CLOSE, rows.closed)
+        _CLOSE.execute(connection, rows.closed)
     if rows.values or rows.failures:
         counts = [
             {"of_job": job_id, "new_done": one.done, "new_failed": one.failed}
             for job_id, one in standings.items()
         ]
-        connection.execute(_COUNT, counts)
+        _COUNT.execute(connection, counts)
 
 
 def _short(told: dict[str, Any]) -> str:

@@ -5,15 +5,16 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, Final
 
-from sqlalchemy import Connection, Integer, Select, bindparam, case, column, exists, func, select, table, text
+from sqlalchemy import Connection, Integer, bindparam, case, column, exists, func, select, table, text
 from sqlalchemy.dialects.sqlite import insert
 
 from jobrunner.errors import JobNotFoundError
 from jobrunner.lifecycle import FINAL, State
 from jobrunner.reports import EventKind
-from jobrunner.store.quick import Quick, QuickInsert, Source
+from jobrunner.store.quick import Quick, QuickMany, Source
 from jobrunner.store.tables import event, job, label, map_job, removal, tally
 
 LISTED_RESULT_CHARACTERS: Final = 65_536  #: a larger result is not in a list of jobs
@@ -26,7 +27,9 @@ class NewMap:
     spec: str  #: which items, as JSON; see `jobrunner.items`
     item_count: int
     reduce_task: str | None = None  #: gets the stream of all values
-    reduce_params: str | None = None  #: its other parameters, a JSON object; None exactly if there is no such task
+    reduce_params: str | None = (
+        None  #: its other parameters, a JSON object; None exactly if there is no such task
+    )
     max_failed: int | None = None  #: with more failed items than this it ends early
     max_parallel: int | None = None  #: chunks at a time
     chunk_size: int | None = None  #: items in a chunk; None: as many as take a while
@@ -100,7 +103,7 @@ def submit(connection: Connection, new: Sequence[NewJob], *, now: datetime) -> l
     ((last,),) = _LAST_ID.rows(connection)
     ids = list(range(last + 1, last + 1 + len(new)))
     _INSERT.execute(connection, [_row(job_id, one, now) for job_id, one in zip(ids, new, strict=True)])
-    queued = {"seq": 1, "kind": EventKind.STATE, "attempt": 0, "at": now, "data": state_data(State.QUEUED)}
+    queued = {"seq": 1, "kind": EventKind.STATE.value, "attempt": 0, "at": now, "data": state_data(State.QUEUED)}
     _INSERT_EVENT.execute(connection, [{"job_id": job_id, **queued} for job_id in ids])
     labels = [
         {"job_id": job_id, "key": key, "value": value}
@@ -162,12 +165,12 @@ def get(source: Source, job_id: int) -> Job:
     return _job(row)
 
 
-_INSERT: Final = QuickInsert(insert(job), *_row(1, NewJob("", "{}"), datetime.now(UTC)))
-_INSERT_EVENT: Final = QuickInsert(insert(event), "job_id", "seq", "kind", "attempt", "at", "data")
-_INSERT_LABEL: Final = QuickInsert(insert(label), "job_id", "key", "value")
-_INSERT_MAP: Final = QuickInsert(insert(map_job), *_map_row(1, NewMap("[]", 0)))
+_INSERT: Final = QuickMany(insert(job), *_row(1, NewJob("", "{}"), datetime.now(UTC)))
+_INSERT_EVENT: Final = QuickMany(insert(event), "job_id", "seq", "kind", "attempt", "at", "data")
+_INSERT_LABEL: Final = QuickMany(insert(label), "job_id", "key", "value")
+_INSERT_MAP: Final = QuickMany(insert(map_job), *_map_row(1, NewMap("[]", 0)))
 _TALLY: Final = insert(tally)
-_MORE_JOBS: Final = QuickInsert(
+_MORE_JOBS: Final = QuickMany(
     _TALLY.on_conflict_do_update(
         index_elements=[tally.c.queue, tally.c.state], set_={"jobs": tally.c.jobs + _TALLY.excluded.jobs}
     ),
@@ -263,37 +266,13 @@ _FINISHED: Final = select(
 ).where(job.c.id.in_(bindparam("ids", expanding=True)))
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which jobs a list shows; what is empty or None does not narrow it."""
-
-    states: tuple[State, ...] = ()
-    task: str | None = None
-    queue: str | None = None
-    labels: tuple[tuple[str, str], ...] = ()
-    created_after: datetime | None = None
+def listed(connection: Connection, ids: Sequence[int]) -> list[Job]:
+    """Return these jobs, newest first, without results of more than LISTED_RESULT_CHARACTERS."""
+    found = [_job(row) for row in connection.execute(_THESE, {"ids": ids})]
+    return sorted(found, key=attrgetter("id"), reverse=True)
 
 
-def page(connection: Connection, wanted: Filter, *, before_id: int | None, limit: int) -> list[Job]:
-    """Return at most `limit` jobs, newest first, with ids below `before_id`.
-
-    A result of more than LISTED_RESULT_CHARACTERS is left out: a page of a thousand would not fit into memory.
-    """
-    query: Select[Any] = select(*_LISTED).where(_STAYS).order_by(job.c.id.desc()).limit(limit)
-    if before_id is not None:
-        query = query.where(job.c.id < before_id)
-    if wanted.states:
-        query = query.where(job.c.state.in_(wanted.states))
-    if wanted.task is not None:
-        query = query.where(job.c.task == wanted.task)
-    if wanted.queue is not None:
-        query = query.where(job.c.queue == wanted.queue)
-    if wanted.created_after is not None:
-        query = query.where(job.c.created_at > wanted.created_after)
-    for key, value in wanted.labels:
-        has_label = (label.c.job_id == job.c.id) & (label.c.key == key) & (label.c.value == value)
-        query = query.where(exists().where(has_label))
-    return [_job(row) for row in connection.execute(query)]
+_THESE: Final = select(*_LISTED).where(job.c.id.in_(bindparam("ids", expanding=True)))
 
 
 def counts(source: Source) -> dict[State, int]:

@@ -1,10 +1,10 @@
 """Map jobs at work: what is still to be done of one, and which chunks are in hand."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, exists, insert, select
+from sqlalchemy import Connection, bindparam, delete, exists, insert, select, update
 
 from jobrunner.store.tables import chunk, event, item, job, map_job
 
@@ -88,7 +88,15 @@ _FAILED: Final = (
 )
 _VALUES: Final = _KEPT.add_columns(event.c.data).limit(READ_ROWS)
 _IS_OPEN: Final = select(exists().where(chunk.c.job_id == bindparam("job_id")))
+_IS_THIS_OPEN: Final = select(
+    exists().where(chunk.c.job_id == bindparam("job_id"), chunk.c.first == bindparam("first"))
+)
 _OPEN: Final = select(chunk.c.first, chunk.c.item_count).where(chunk.c.job_id == bindparam("job_id"))
+_SHORTEN: Final = (
+    update(chunk)
+    .where(chunk.c.job_id == bindparam("of_job"), chunk.c.first == bindparam("of_first"))
+    .values(item_count=bindparam("items"))
+)
 _CLOSE_ALL: Final = delete(chunk).where(chunk.c.job_id == bindparam("of_job"))
 
 
@@ -130,10 +138,23 @@ def values_from(connection: Connection, job_id: int, number: int) -> list[tuple[
     return [(row.item, row.item_count, row.data) for row in connection.execute(_VALUES, asked)]
 
 
+def is_open(connection: Connection, job_id: int, first: int) -> bool:
+    """Whether a chunk that begins with this item is open: perhaps not all that was said of it is recorded."""
+    asked = {"job_id": job_id, "first": first}
+    return bool(connection.execute(_IS_THIS_OPEN, asked).scalar())
+
+
 def open_chunks(connection: Connection, chunks: Sequence[tuple[int, int, int]]) -> None:
     """Note that these chunks, (job id, first item, items), are handed out."""
     rows = [{"job_id": job_id, "first": first, "item_count": count} for job_id, first, count in chunks]
     connection.execute(insert(chunk), rows)
+
+
+def shorten_chunks(connection: Connection, chunks: Mapping[tuple[int, int], int]) -> None:
+    """Note that these chunks, by (job id, first item), have no more than so many items."""
+    rows = [{"of_job": key[0], "of_first": key[1], "items": count} for key, count in chunks.items()]
+    if rows:
+        connection.execute(_SHORTEN, rows)
 
 
 def has_open_chunks(connection: Connection, job_id: int) -> bool:

@@ -177,8 +177,8 @@ def _settle(
     if map_now.is_swept and (ended is not None or is_last):
         last = item_reports.ended(connection, job_now.id, map_now)
         event_then = Event.FAIL if map_now.failed else Event.SUCCEED
-        verdict = retry.Verdict(Event.STOP if cancelling and map_now.failed else event_then)
-        return last or ended, None if last is None else verdict
+        if last is not None:
+            return last, retry.Verdict(Event.STOP if cancelling and map_now.failed else event_then)
     if ended is None:
         return None, None
     return ended, retry.sweep_verdict(ended.ending, cancel_requested=cancelling, turn=ended.turn)

@@ -57,7 +57,7 @@ _DELETE_THESE: Final = delete(job).where(_THESE)  # ON DELETE CASCADE: attempts,
 _FORGET_KEYS: Final = delete(idempotency_key).where(idempotency_key.c.job_id.in_(select(removal.c.job_id)))
 _MARKED: Final = (
     select(removal.c.job_id, job.c.version)
-    .join(job, job.c.id == removal.c.job_id)
+    .outerjoin(job, job.c.id == removal.c.job_id)  # outer: else SQLite may take all jobs, and look for marks
     .order_by(removal.c.job_id)
     .limit(JOBS)
 )

@@ -29,6 +29,8 @@ class ObedientPool:
     stopped: list[tuple[int, Stop]] = field(default_factory=list)
     just_ended: list[tuple[Ticket, Ran]] = field(default_factory=list)
 
+    left_out: list[tuple[Ticket, int]] = field(default_factory=list)
+
     def __post_init__(self) -> None:
         self.slots = [Slot() for _ in range(self.size)]
 
@@ -46,6 +48,9 @@ class ObedientPool:
     def stop(self, ticket: Ticket, stop: Stop) -> bool:
         self.stopped.append((ticket.job_id, stop))
         return True
+
+    def given_back(self) -> list[tuple[Ticket, int]]:
+        return self.left_out
 
     def ended(self) -> list[tuple[Ticket, Ran]]:
         ended, self.just_ended = self.just_ended, []

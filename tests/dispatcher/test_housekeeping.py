@@ -15,7 +15,7 @@ from jobrunner.settings import Settings
 from jobrunner.store import lists, migrations, retention, tables, throughput
 from jobrunner.store.engine import Store
 from tests.dispatcher.running import World
-from tests.dispatcher.test_loop import ObedientPool, Room
+from tests.dispatcher.stepping import ObedientPool, Room
 from tests.store.books import Books, new, partial
 from tests.waiting import eventually
 

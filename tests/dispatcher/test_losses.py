@@ -10,7 +10,7 @@ from jobrunner.reports import Ended
 from jobrunner.retry import APART_SECONDS, CAP_SECONDS
 from jobrunner.store import dispatchers, moves
 from jobrunner.store.moves import Lost
-from tests.dispatcher.test_loop import START, ObedientPool, Room
+from tests.dispatcher.stepping import START, ObedientPool, Room
 
 SLOTS = json.dumps(
     [

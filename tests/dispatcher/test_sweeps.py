@@ -78,6 +78,33 @@ def test_what_a_chunk_had_no_time_for_goes_to_whoever_is_free(room: Room) -> Non
     assert in_hand(pool) == [(job_id, 3, 7)]
 
 
+def test_what_waits_behind_a_long_item_goes_to_whoever_is_free(room: Room) -> None:
+    pool = ObedientPool(size=2)
+    job_id = room.submit_map(22)
+    dispatcher = room.dispatcher(pool)
+    dispatcher.step(room.now)
+    room.chunk(pool, pace=0.001)
+    dispatcher.step(room.now)
+    room.chunk(pool, pace=0.001)
+    dispatcher.step(room.now)
+    (_, (long,)) = pool.bundles
+    assert in_hand(pool)[1] == (job_id, 7, 5)
+    while len(pool.bundles) > 1 or in_hand(pool) != [(job_id, 7, 5)]:
+        room.chunk(pool, 0 if pool.bundles[1][0] is long else 1, pace=0.001)
+        dispatcher.step(room.now)
+    assert dispatcher.step(room.now) <= 0.05
+    pool.left_out = [(long, 9)]
+    dispatcher.step(room.now)
+    assert in_hand(pool) == [(job_id, 7, 5), (job_id, 9, 3)]
+    with room.store.read() as connection:
+        assert maps.chunks_in_hand(connection, job_id) == [range(7, 9), range(9, 12)]
+    pool.left_out = []
+    room.chunk(pool, 1, pace=0.001)
+    room.chunk(pool, run=2)
+    dispatcher.step(room.now)
+    assert room.state(job_id) is State.SUCCEEDED
+
+
 def test_a_chunk_size_that_was_asked_for_is_kept_to(room: Room) -> None:
     pool = ObedientPool(size=2)
     job_id = room.submit_map(25, chunk_size=10)
@@ -260,10 +287,11 @@ def test_a_drained_map_job_goes_on_where_it_was_and_is_charged_nothing(room: Roo
     dispatcher.step(room.now)
     dispatcher.drain(room.now, 30.0)
     dispatcher.step(room.now)
-    assert not dispatcher.is_drained
+    drained = [dispatcher.is_drained]
     room.chunk(pool, run=1)
     dispatcher.step(room.now)
-    assert dispatcher.is_drained
+    drained.append(dispatcher.is_drained)
+    assert drained == [False, True]
     job = room.job(job_id)
     assert (job.state, job.due_at, job.crash_retries_used, job.partials) == (State.QUEUED, None, 0, 3)
     dispatcher.end(room.now)

@@ -22,36 +22,36 @@ def test_the_worker_sees_what_was_put_aside(ends: tuple[Tail, Tail]) -> None:
     worker, job = ends
     assert worker.see() == Seen(7, b"", 6)
     job.start(7)
-    assert job.append(b"1")
+    assert job.append(b"1,")
     job.start(8)
-    assert job.append(b'"two"')
+    assert job.append(b'"two",')
     job.start(9)
     assert worker.see() == Seen(7, b'1,"two"', 9)
 
 
 def test_what_was_sent_is_not_there_any_more(ends: tuple[Tail, Tail]) -> None:
     worker, job = ends
-    assert job.append(b"1")
+    assert job.append(b"1,")
     assert job.take() == b"1"
     job.sent(8)
     assert (worker.see().first, worker.see().values) == (8, b"")
-    assert job.append(b"2")
+    assert job.append(b"2,")
     assert worker.see().values == b"2"
 
 
 def test_what_has_no_room_is_refused_and_leaves_the_rest_as_it_was(ends: tuple[Tail, Tail]) -> None:
     worker, job = ends
-    assert job.append(b"x" * (BYTES // 2))
-    assert not job.append(b"y" * (BYTES // 2))
-    assert worker.see().values == b"x" * (BYTES // 2)
-    job.sent(8)
-    assert job.append(b"y" * (BYTES - 1))
-    assert not job.append(b"")
-    assert worker.see().values == b"y" * (BYTES - 1)
+    half = b"x" * (BYTES // 2 - 1) + b","
+    assert job.append(half)
+    assert not job.append(half + b"y,")
+    assert worker.see().values == half[:-1]
+    assert job.append(half)
+    assert not job.append(b",")
+    assert worker.see().values == half + half[:-1]
 
 
 @pytest.mark.parametrize("used", [-1, BYTES + 1, 1 << 62, -(1 << 62)])
 def test_a_header_that_user_code_has_written_over_harms_nobody(ends: tuple[Tail, Tail], used: int) -> None:
     worker, job = ends
-    job.header[1] = used
+    job._header[1] = used  # as a task may, by accident
     assert len(worker.see().values) <= BYTES

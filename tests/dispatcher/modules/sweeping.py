@@ -4,7 +4,7 @@ import ctypes
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ def waits(n: int, directory: str) -> int:
 
 
 @task
-def doubled(n: int) -> Iterator[int]:
+def doubled(n: int) -> Generator[int, None, int]:
     yield -n
     return 2 * n
 
