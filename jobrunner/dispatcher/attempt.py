@@ -21,6 +21,7 @@ from jobrunner.reports import Ended, EventKind, Report, error
 TICK_SECONDS: Final = 0.05  #: how often a running attempt is looked at: stop, timeout, memory
 SEND_SECONDS: Final = 0.005  #: between two attempts to hand over a ticket that the Pipe does not take at once
 DEAF_SECONDS: Final = 1.0  #: a process that closed its Pipe has this long to die by itself
+MEASURE_SECONDS: Final = 0.25  #: between two looks at what a job uses that has no memory limit
 WEIGH_SECONDS: Final = 1.0  #: between two exact looks at the memory of a job that has children
 OOM_SECONDS: Final = 10.0  #: from when the OOM killer chose a process until that is gone, with all its memory
 LOG_EVENT_CHARACTERS: Final = 60_000  #: a log travels in pieces of at most this
@@ -78,6 +79,7 @@ class Attempt:
         self._peak_bytes = 0
         now = time.monotonic()
         self._weigh_at = now
+        self._measure_at = now
         self._next_tick = now + TICK_SECONDS
         # The job's time begins when its process has imported the task modules, which must not take for ever either.
         self._started = now if process.is_ready else float("inf")
@@ -216,8 +218,11 @@ class Attempt:
             return
         if self._stop is None:
             self._stop_if_asked(now)
-        memory_bytes = self._measured(now)
         limit = self._ticket.memory_limit_bytes
+        if limit is None and now < self._measure_at:
+            return
+        self._measure_at = now + MEASURE_SECONDS
+        memory_bytes = self._measured(now)
         if limit and memory_bytes > limit and self._process.is_ready:
             # At once, without grace: every moment brings it nearer to the kernel's own choice of a victim.
             self._begin_stop(Stop(Ending.MEMORY_LIMIT, 0.0), now)

@@ -22,7 +22,7 @@ from jobrunner.items import Cut
 from jobrunner.tasks.context import CurrentJob
 from jobrunner.tasks.registry import Task
 
-SEND_SECONDS: Final = 0.05  #: values travel on after this, at the next item's end
+SEND_SECONDS: Final = 0.25  #: values travel on after this, at the next item's end
 _SIMPLE: Final = frozenset(
     {int, float, str, bool, type(None)}
 )  # which a task cannot change for the next item

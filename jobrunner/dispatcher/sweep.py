@@ -13,7 +13,7 @@ from jobrunner.lifecycle import Ending
 from jobrunner.store.maps import Tries, Work
 from jobrunner.store.moves import Claimed
 
-CHUNK_SECONDS: Final = 0.15  #: the work in a chunk, as far as can be foreseen
+CHUNK_SECONDS: Final = 0.18  #: the work in a chunk, as far as can be foreseen
 MOST_SECONDS: Final = 0.2  #: after which a chunk begins no further item
 LEAST_SECONDS: Final = 0.005  #: of work that is worth a trip, however few items are left
 SHARES: Final = (

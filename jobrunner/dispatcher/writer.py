@@ -121,7 +121,8 @@ class Writer:
         self._commit([report._replace(said=(), items=(), ended=_unwritable(error))])
 
     def _commit(self, batch: list[Report]) -> store_reports.Recorded:
-        durable = any(report.ended is not None for report in batch)
+        # The last word on a map job's last chunk ends the job, too.
+        durable = any(report.ended is not None or report.closed is not None for report in batch)
         while True:
             try:
                 with self._store.write(durable=durable) as connection:

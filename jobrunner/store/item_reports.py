@@ -99,7 +99,8 @@ class ItemRows:
 def standings(connection: Connection, jobs: dict[int, tuple[int, int]]) -> dict[int, MapStanding]:
     """Return how far map jobs have come; `jobs` are their item counts and crash retries, by id."""
     found = _STANDINGS.rows(connection, ids=json.dumps(list(jobs)))
-    return {row[0]: MapStanding(*row[1:], *jobs[row[0]]) for row in found}
+    told: dict[int, list[Any]] = {job_id: [*row, *jobs[job_id]] for job_id, *row in found}
+    return {job_id: MapStanding(*row) for job_id, row in told.items()}
 
 
 def settle(

@@ -103,7 +103,13 @@ def submit(connection: Connection, new: Sequence[NewJob], *, now: datetime) -> l
     ((last,),) = _LAST_ID.rows(connection)
     ids = list(range(last + 1, last + 1 + len(new)))
     _INSERT.execute(connection, [_row(job_id, one, now) for job_id, one in zip(ids, new, strict=True)])
-    queued = {"seq": 1, "kind": EventKind.STATE.value, "attempt": 0, "at": now, "data": state_data(State.QUEUED)}
+    queued = {
+        "seq": 1,
+        "kind": EventKind.STATE.value,
+        "attempt": 0,
+        "at": now,
+        "data": state_data(State.QUEUED),
+    }
     _INSERT_EVENT.execute(connection, [{"job_id": job_id, **queued} for job_id in ids])
     labels = [
         {"job_id": job_id, "key": key, "value": value}
