@@ -3,7 +3,7 @@
 Times (`at`, and what ends in `_at`) are RFC 3339 in UTC.
 """
 
-from typing import Any, Required, TypedDict
+from typing import Any, NotRequired, Required, TypedDict
 
 
 class Progress(TypedDict):
@@ -29,10 +29,37 @@ class Failure(TypedDict, total=False):
     log_tail: str | None
 
 
+class Reduce(TypedDict):
+    """The task that gets the stream of a map job's values as its first parameter, and its other parameters."""
+
+    task: str
+    params: dict[str, Any]
+
+
+class Map(TypedDict):
+    """How far a map job has come, counted in items, and what it was asked.
+
+    `done` counts those whose value is kept, `failed` those that are not tried again, `running` those that a worker
+    has in hand.  `per_second` is the mean of the last attempt.
+    """
+
+    items: int
+    done: int
+    failed: int
+    running: int
+    per_second: float | None
+    eta_seconds: float | None
+    max_failed: int | None
+    max_parallel: int | None
+    chunk_size: int | None
+    reduce: Reduce | None
+
+
 class Job(TypedDict):
     """A job as it stands.  Times are RFC 3339 in UTC, None where the moment has not come.
 
-    `reason` says why a job that is not final stands where it stands.  `version` grows with each event.
+    `reason` says why a job that is not final stands where it stands.  `version` grows with each event.  `map` is null
+    unless it is a map job; `progress` then counts its items.
     """
 
     id: int
@@ -41,6 +68,7 @@ class Job(TypedDict):
     state: str
     reason: str | None
     progress: Progress | None
+    map: Map | None
     partials: int
     result: Any
     error: Failure | None
@@ -70,12 +98,16 @@ class JobPage(TypedDict):
 
 
 class Partial(TypedDict):
-    """A value that the task yielded; `seq` grows along the job's history, with gaps."""
+    """A value that the task yielded; `seq` grows along the job's history, with gaps.
+
+    Of a map job it is the value of the item with this `index`, which the values of other jobs do not have.
+    """
 
     seq: int
     attempt: int
     at: str
     value: Any
+    index: NotRequired[int]
 
 
 class Partials(TypedDict):
@@ -89,8 +121,8 @@ class Partials(TypedDict):
 class Event(TypedDict, total=False):
     """One entry of a job's history.
 
-    `event` is `state`, `partial`, `progress` or `log`; then `state` (with what led to it), `value`, `progress`
-    or `text` tells it.
+    `event` is `state`, `partial`, `progress` or `log`; then `state` (with what led to it), `value` (of a map job with
+    the `index` of its item), `progress` or `text` tells it.
     """
 
     event: Required[str]
@@ -99,8 +131,30 @@ class Event(TypedDict, total=False):
     at: Required[str]
     state: str
     value: Any
+    index: int
     progress: Progress
     text: str
+
+
+class Item(TypedDict):
+    """An item of a map job that has succeeded, with its `value`, or has failed for good, with its `error`.
+
+    `params` are its own, beside those that all have in common.  `attempt` is the job's, in which it ended so.
+    """
+
+    index: int
+    state: str
+    params: dict[str, Any]
+    value: Any
+    error: Failure | None
+    attempt: int
+
+
+class ItemPage(TypedDict):
+    """Some items in order; `next` is the `after` of the next page, None on the last."""
+
+    items: list[Item]
+    next: int | None
 
 
 class Finished(TypedDict, total=False):
@@ -331,3 +385,15 @@ class SubmitOptions(TypedDict, total=False):
     crash_retries: int
     memory_limit: int
     labels: dict[str, str]
+
+
+class MapOptions(SubmitOptions, total=False):
+    """What a submission of a map job may say beside task, parameters and `map`.
+
+    `reduce` is a task's name, or that with its parameters.
+    """
+
+    reduce: str | Reduce
+    max_failed: int
+    max_parallel: int
+    chunk_size: int

@@ -129,6 +129,7 @@ class Settings:
     )
     max_queued: int = _setting(1_000_000, _whole(1, 10**9), "jobs that may be queued")
     max_batch: int = _setting(10_000, _whole(1, 10**6), "jobs in one POST /jobs/batch")
+    max_items: int = _setting(10_000_000, _whole(1, 10**9), "items of one map job")
     max_body_bytes: int = _setting(16 << 20, _bytes(1024), "size of a request's body")
     max_params_bytes: int = _setting(1 << 20, _bytes(16), "size of a job's parameters, as JSON")
     max_result_bytes: int = _setting(16 << 20, _bytes(16), "size of a result, as JSON")

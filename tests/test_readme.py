@@ -144,9 +144,13 @@ NOT_RUN: dict[str, str] = {}
 
 
 def curl_commands() -> list[str]:
-    """Return every command of a fenced block that calls curl, in the order in which the pages are read."""
+    """Return every command of a fenced block that calls curl, and those that submit jobs, whose ids are told.
+
+    They are in the order in which the pages are read.
+    """
     whole = "".join(block for page in PAGES for block in blocks(r"\w*", page=page)).replace("\\\n", " ")
-    return [line.removeprefix("$ ") for line in whole.splitlines() if re.search(r"\bcurl [-'\"h]", line)]
+    wanted = re.compile(r"\bcurl [-'\"h]|\$ jobrunner submit ")
+    return [line.removeprefix("$ ") for line in whole.splitlines() if wanted.search(line)]
 
 
 def test_every_curl_command_of_the_pages_is_answered(session: Session) -> None:
@@ -154,7 +158,9 @@ def test_every_curl_command_of_the_pages_is_answered(session: Session) -> None:
     assert len(commands) >= 10
     assert NOT_RUN.keys() <= set(commands)
     for command in commands:
-        if command not in NOT_RUN:
+        if command.startswith("jobrunner "):
+            session.run(command)
+        elif command not in NOT_RUN:
             session.shell(re.sub(r"\bcurl\b", "curl --fail-with-body --max-time 60", command))
 
 

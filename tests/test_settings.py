@@ -107,6 +107,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("max_jobs_per_process", "0", "a whole number from 1"),
     ("max_queued", "", "a whole number from 1"),
     ("max_batch", "1e3", "a whole number from 1"),
+    ("max_items", "0", "a whole number from 1"),
     ("max_body_bytes", "1000", "a size such as 64K, 16M or 2G, at least 1024 bytes"),
     ("max_params_bytes", "16X", "a size such as 64K, 16M or 2G, at least 16 bytes"),
     ("max_result_bytes", "-1", "a size such as 64K, 16M or 2G, at least 16 bytes"),

@@ -8,6 +8,7 @@ from jobrunner.api import (
     health,
     history,
     index,
+    items,
     jobs,
     many,
     metrics,
@@ -33,7 +34,20 @@ def create_app(settings: Settings, *, needs_token: bool = False) -> Api:
         StoreError: the setting `database_url` names no store that this version can use.
     """
     app = Api(settings)
-    for resource in (index, submit, jobs, many, history, events, tasks, queues, stats, metrics, health):
+    for resource in (
+        index,
+        submit,
+        jobs,
+        many,
+        history,
+        items,
+        events,
+        tasks,
+        queues,
+        stats,
+        metrics,
+        health,
+    ):
         app.register_blueprint(resource.routes)
     problems.register(app)
     app.before_request(auth.check)

@@ -38,6 +38,7 @@ NEEDED: Final[Mapping[str, Scope | None]] = {
     "history.list_partials": Scope.READ,
     "history.show_log":      Scope.READ,
     "history.list_attempts": Scope.READ,
+    "items.list_items":      Scope.READ,
     "events.stream_events":  Scope.READ,
     "tasks.list_tasks":      Scope.READ,
     "tasks.show_task":       Scope.READ,

@@ -7,7 +7,7 @@ import struct
 from typing import Final
 
 from jobrunner.errors import InvalidCursorError
-from jobrunner.store.jobs import Filter
+from jobrunner.store.lists import Filter
 
 _FORM: Final = struct.Struct(">q8s")  # the last id, and a digest that binds it to the filters
 

@@ -70,6 +70,7 @@ def _event(event: Event) -> bytes:
             told["progress"] = msgspec.Raw(event.data)
         case EventKind.PARTIAL:
             told["value"] = msgspec.Raw(event.data)
+            told |= {} if event.item is None else {"index": event.item}
     return _frame(event.seq, event.kind, told)
 
 

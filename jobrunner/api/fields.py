@@ -33,7 +33,8 @@ class Strict(fields.Field[Any]):
 
     def __init__(self, allowed: str, **options: Any) -> None:
         or_null = ", or null" if options.get("allow_none") else ""
-        super().__init__(error_messages={"required": "is required", "null": f"must be {allowed}"}, **options)
+        null = f"must be {allowed}".translate({ord("{"): "{{", ord("}"): "}}"})  # marshmallow formats it
+        super().__init__(error_messages={"required": "is required", "null": null}, **options)
         self.refusal = f"must be {allowed}{or_null}"
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:

@@ -19,7 +19,7 @@ from jobrunner.store.events import Event
 from jobrunner.store.jobs import Job
 
 BEAT_SECONDS: Final = 10.0  #: between two signs of life, which are the way to notice that a client is gone
-_CHUNK: Final = 64  # events read at a time, ...
+_CHUNK: Final = 4096  # events read at a time, ...
 _CHUNK_CHARACTERS: Final = 1 << 20  # ... or so much of them and the last one: a slow client may keep it long
 _PIECE_BYTES: Final = 64 << 10  # that are sent at once
 _log = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ def _look(store: Store, wanted: _Wanted, after: int) -> News:
         # The whole job, with its result, only for those who ask for one attempt.
         has_ended = state in FINAL if attempt is None else is_over(jobs.get(connection, job_id), attempt)
         found = events.after(connection, job_id, seq=after, kinds=kinds, attempt=attempt, **bounds)
-    is_full = len(found) >= _CHUNK or sum(len(one.data) for one in found) >= _CHUNK_CHARACTERS
+    is_full = events.fills(found, **bounds)
     return News(found, version, state, is_full, is_last=has_ended and not is_full)
 
 

@@ -4,19 +4,27 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 from msgspec import Raw
 from sqlalchemy import Connection
 
-from jobrunner.api import query, schemas, waiting
+from jobrunner.api import piecemeal, query, schemas, waiting
 from jobrunner.api.context import this_api
 from jobrunner.api.following import News, follow, is_over, pieces
 from jobrunner.api.refusals import AttemptNotFoundError, JobFailedError, NotFinishedError
-from jobrunner.api.replies import json_reply, one_line, tagged, unchanged, with_retry_after
+from jobrunner.api.replies import (
+    NDJSON,
+    json_reply,
+    one_line,
+    tagged,
+    unchanged,
+    wants_lines,
+    with_retry_after,
+)
 from jobrunner.api.shapes import attempt_shape
 from jobrunner.lifecycle import FINAL, State
 from jobrunner.reports import EventKind
-from jobrunner.store import attempts, events, jobs
+from jobrunner.store import attempts, events, items, jobs
 from jobrunner.store.events import Event
 from jobrunner.store.jobs import Job
 
@@ -24,7 +32,6 @@ routes: Final = Blueprint("history", __name__)
 _WAIT: Final = schemas.WaitQuery()
 _PARTIALS: Final = schemas.PartialsQuery()
 _LOG: Final = schemas.LogQuery()
-_NDJSON: Final = "application/x-ndjson"
 _SIGN_OF_LIFE: Final = b"\n"
 _CHUNK: Final = 64  # events read at a time, for one may be a megabyte
 _PAGE_CHARACTERS: Final = 16 << 20  # of partial results in one answer, beside its last one
@@ -32,17 +39,18 @@ _PAGE_CHARACTERS: Final = 16 << 20  # of partial results in one answer, beside i
 
 @routes.get("/jobs/<job_id:job_id>/result")
 def show_result(job_id: int) -> Response:
-    """Show what the task returned, bare; with `wait`, as soon as it has."""
+    """Show what the task returned, bare; with `wait`, as soon as it has.  Of a map job, the values of all items."""
     waiting.until_final(job_id, waiting.seconds(query.read(_WAIT)["wait"]))
     with this_api().store.read() as connection:
         if (answer := unchanged(connection, job_id)) is not None:
             return answer
         job = jobs.get(connection, job_id)
+        is_map = job.item_count is not None and items.get(connection, job_id).reduce_task is None
     if not job.is_final:
         raise NotFinishedError(job)
     if job.result is None:
         raise JobFailedError(job)
-    return tagged(job.version, json_reply(Raw(job.result)))
+    return tagged(job.version, piecemeal.values_of(job) if is_map else json_reply(Raw(job.result)))
 
 
 @routes.get("/jobs/<job_id:job_id>/partials")
@@ -53,9 +61,9 @@ def list_partials(job_id: int) -> Response:
     if attempt is not None:
         with this_api().store.read() as connection:
             _require_attempt(jobs.get(connection, job_id), attempt)
-    if request.accept_mimetypes.best_match(["application/json", _NDJSON]) == _NDJSON:
+    if wants_lines():
         news = follow(job_id, after, (EventKind.PARTIAL,), attempt)
-        return Response(itertools.chain.from_iterable(map(_lines, news)), mimetype=_NDJSON)
+        return Response(itertools.chain.from_iterable(map(_lines, news)), mimetype=NDJSON)
     _await_partial(job_id, after, attempt, waiting.seconds(asked["wait"]))
     with this_api().store.read() as connection:
         job = jobs.get(connection, job_id)
@@ -73,7 +81,8 @@ def _lines(news: News) -> Iterable[bytes]:
 
 
 def _shape(one: Event) -> dict[str, Any]:
-    return {"seq": one.seq, "attempt": one.attempt, "at": one.at, "value": Raw(one.data)}
+    index = {} if one.item is None else {"index": one.item}
+    return {"seq": one.seq, "attempt": one.attempt, "at": one.at, "value": Raw(one.data), **index}
 
 
 def _require_attempt(job: Job, number: int) -> None:
@@ -105,8 +114,7 @@ def _partials(
         limit=limit + 1,
         most_characters=_PAGE_CHARACTERS,
     )
-    has_more = len(found) > limit or sum(len(one.data) for one in found) >= _PAGE_CHARACTERS
-    return found[:limit], has_more
+    return found[:limit], events.fills(found, limit + 1, _PAGE_CHARACTERS)
 
 
 @routes.get("/jobs/<job_id:job_id>/log")

@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 from sqlalchemy import Connection
 
@@ -17,8 +17,9 @@ from jobrunner.api.refusals import IdempotencyMismatchError
 from jobrunner.clock import utc_now
 from jobrunner.errors import QueueFullError, StoreError, TooManyQueuesError
 from jobrunner.lifecycle import State
-from jobrunner.store import idempotency, jobs, queues
+from jobrunner.store import idempotency, items, jobs, queues
 from jobrunner.store.engine import CHECKPOINT_BYTES_WITHOUT_DAEMON, Store
+from jobrunner.store.items import MapJob
 from jobrunner.store.jobs import Job, NewJob
 from jobrunner.store.quick import Source
 
@@ -51,11 +52,27 @@ class Claim(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """What was stored: now, or when the same was asked before; `first` is the first of the jobs, as it stood then."""
+    """What was stored: now, or when the same was asked before; `first` is the first of the jobs, as it stood then.
+
+    Attributes:
+        map_job: what that has beside its row, if it is a map job.
+    """
 
     ids: Sequence[int]
     first: Job
+    map_job: MapJob | None
     is_replayed: bool
+
+    @classmethod
+    def of(cls, source: Source, ids: Sequence[int], *, is_replayed: bool) -> Self:
+        """Look at the first of these jobs.
+
+        Raises:
+            JobNotFoundError: it is not there any more.
+        """
+        first = jobs.get(source, ids[0])
+        map_job = None if first.item_count is None else items.get(source, first.id)
+        return cls(ids, first, map_job, is_replayed)
 
 
 @dataclass
@@ -166,7 +183,7 @@ class Intake:
         for one in taken:
             try:
                 if one.claim is not None and (known := one.claim.replayed(connection)) is not None:
-                    one.stored = Stored(known, jobs.get(connection, known[0]), is_replayed=True)
+                    one.stored = Stored.of(connection, known, is_replayed=True)
                     continue
                 require_room(queued, len(one.new), self._max_queued)
                 _require_few(wanted := names | {job.queue for job in one.new})
@@ -186,7 +203,7 @@ def _submit(connection: Connection, admitted: Sequence[_Submission]) -> None:
         begin += len(one.new)
         if one.claim is not None:
             one.claim.keep(connection, mine)
-        one.stored = Stored(mine, jobs.get(connection, mine[0]), is_replayed=False)
+        one.stored = Stored.of(connection, mine, is_replayed=False)
 
 
 def require_room(queued: int, wanted: int, limit: int) -> None:

@@ -5,11 +5,12 @@ from typing import Final
 from urllib.parse import urlencode
 
 from flask import Blueprint, Response, request
+from marshmallow import Schema
 
 from jobrunner.api import body, cursor, query, schemas, waiting
 from jobrunner.api.context import this_api
 from jobrunner.api.intake import require_room
-from jobrunner.api.pointers import invalid_fields
+from jobrunner.api.pointers import Flaw, invalid_fields
 from jobrunner.api.refusals import AlreadyFinishedError
 from jobrunner.api.replies import (
     job_reply,
@@ -21,13 +22,15 @@ from jobrunner.api.replies import (
 from jobrunner.api.shapes import job_shape
 from jobrunner.clock import utc_now
 from jobrunner.lifecycle import State
-from jobrunner.store import jobs, moves, retention
-from jobrunner.store.jobs import Filter, Job
+from jobrunner.store import items, jobs, lists, moves, retention
+from jobrunner.store.jobs import Job
+from jobrunner.store.lists import Filter
 
 routes: Final = Blueprint("jobs", __name__)
 _LIST: Final = schemas.JobsQuery()
 _WAIT: Final = schemas.WaitQuery()
 _CANCELLATION: Final = schemas.Cancellation()
+_RETRY: Final = schemas.Retry()
 
 
 @routes.get("/jobs")
@@ -43,9 +46,10 @@ def list_jobs() -> Response:
     )
     before_id = None if asked["after"] is None else cursor.decode(asked["after"], wanted)
     with this_api().store.read() as connection:
-        found = jobs.page(connection, wanted, before_id=before_id, limit=asked["limit"] + 1)
+        found = lists.page(connection, wanted, before_id=before_id, limit=asked["limit"] + 1)
         around = situation(connection)
-        shown = [job_shape(job, around) for job in found[: asked["limit"]]]
+        maps = items.of_jobs(connection, [job.id for job in found if job.item_count is not None])
+        shown = [job_shape(job, around, maps.get(job.id)) for job in found[: asked["limit"]]]
     following = cursor.encode(found[-2].id, wanted) if len(found) > asked["limit"] else None
     headers = {} if following is None else {"Link": _link(following)}
     return json_reply({"items": shown, "next": following}, headers=headers)
@@ -82,10 +86,15 @@ def cancel_job(job_id: int) -> Response:
 
 
 def _grace_seconds() -> float:
-    asked, flaws = schemas.load(_CANCELLATION, [body.read_if_any({})])
+    return float(_body(_CANCELLATION).get("grace_seconds", this_api().settings.grace_seconds))
+
+
+def _body(schema: Schema) -> schemas.Loaded:
+    """Return what the body says, which may be left out."""
+    asked, flaws = schemas.load(schema, [body.read_if_any({})])
     if flaws:
         raise invalid_fields(flaw._replace(path=flaw.path[1:]) for flaw in flaws)
-    return float(asked[0].get("grace_seconds", this_api().settings.grace_seconds))
+    return asked[0]
 
 
 def _refuse_finished(job: Job) -> None:
@@ -95,11 +104,14 @@ def _refuse_finished(job: Job) -> None:
 
 @routes.post("/jobs/<job_id:job_id>/retry")
 def retry_job(job_id: int) -> Response:
-    """Queue a failed or cancelled job again."""
+    """Queue a failed or cancelled job again; of a map job, with `only`, what has not succeeded."""
     query.read()
+    only_failed = "only" in _body(_RETRY)
     with this_api().store.write(durable=True) as connection:
+        if only_failed and jobs.get(connection, job_id).item_count is None:
+            raise invalid_fields([Flaw(("only",), f"goes with a map job alone, and job {job_id} is none")])
         require_room(jobs.counts(connection)[State.QUEUED], 1, this_api().settings.max_queued)
-        moves.requeue(connection, job_id, now=utc_now())
+        moves.requeue(connection, job_id, only_failed=only_failed, now=utc_now())
         reply = job_reply(jobs.get(connection, job_id), situation(connection), HTTPStatus.ACCEPTED)
     this_api().ring()
     return reply

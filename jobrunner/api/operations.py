@@ -9,6 +9,7 @@ from marshmallow import Schema
 from jobrunner import answers, errors
 from jobrunner.api import headers, refusals, schemas
 from jobrunner.api.headers import Header
+from jobrunner.api.replies import NDJSON
 from jobrunner.errors import JobrunnerError
 from jobrunner.reports import EventKind
 
@@ -160,6 +161,9 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         ((_ACCEPTED, answers.Job),),
         (*_NO_JOB, errors.WrongStateError, errors.QueueFullError),
         gives={_ACCEPTED: (_LATER,)},
+        body=schemas.Retry,
+        body_required=False,
+        example={"only": "failed"},
     ),
     "jobs.delete_job": Operation(((_NONE, None),), (*_NO_JOB, errors.WrongStateError)),
     "many.list_finished": Operation(
@@ -172,8 +176,12 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         ((_OK, answers.Ids),), body=schemas.ManyCancellation, example={"ids": [1, 2]}
     ),
     "history.show_result": Operation(
-        ((_OK, Anything("What the task returned.")), _UNCHANGED),
-        (*_NO_JOB, refusals.NotFinishedError, refusals.JobFailedError),
+        (
+            (_OK, Anything("What the task returned; of a map job without `reduce`, the list of all values.")),
+            (_OK, Text(NDJSON, "Of such a map job, a value on each line.")),
+            _UNCHANGED,
+        ),
+        (*_NO_JOB, refusals.NotFinishedError, refusals.JobFailedError, refusals.TooManyWaitingError),
         query=schemas.WaitQuery,
         headers=(headers.IF_NONE_MATCH, _PREFER),
         gives={
@@ -185,12 +193,21 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "history.list_partials": Operation(
         (
             (_OK, answers.Partials),
-            (_OK, Text("application/x-ndjson", "A partial result on each line, also those that come.")),
+            (_OK, Text(NDJSON, "A partial result on each line, also those that come.")),
         ),
         (*_NO_JOB, refusals.AttemptNotFoundError, refusals.TooManyWaitingError),
         query=schemas.PartialsQuery,
         headers=(_PREFER,),
         gives={_OK: (_LATER, _APPLIED)},
+    ),
+    "items.list_items": Operation(
+        (
+            (_OK, answers.ItemPage),
+            (_OK, Text(NDJSON, "An item on each line, all that there are now.")),
+        ),
+        (*_NO_JOB, refusals.NoMapJobError, refusals.TooManyWaitingError),
+        query=schemas.ItemsQuery,
+        gives={_OK: (_LATER,)},
     ),
     "history.show_log": Operation(
         ((_OK, Text("text/plain", "What was printed.")),),

@@ -40,6 +40,7 @@ STATUS: Final[Mapping[type[errors.JobrunnerError], HTTPStatus]] = {
     refusals.BodyTooSlowError:            HTTPStatus.REQUEST_TIMEOUT,
     errors.WrongStateError:               HTTPStatus.CONFLICT,
     refusals.AlreadyFinishedError:        HTTPStatus.CONFLICT,
+    refusals.NoMapJobError:               HTTPStatus.CONFLICT,
     refusals.NotFinishedError:            HTTPStatus.CONFLICT,
     refusals.JobFailedError:              HTTPStatus.CONFLICT,
     refusals.BodyTooLargeError:           HTTPStatus.REQUEST_ENTITY_TOO_LARGE,

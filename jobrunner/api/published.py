@@ -4,14 +4,14 @@ import contextlib
 import functools
 import itertools
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from jsonschema_rs import Draft202012Validator, ValidationError, ValidationErrorKind
 
 from jobrunner.api.pointers import MAX_ERRORS, Flaw, Path
-from jobrunner.errors import TaskNotFoundError
+from jobrunner.errors import TaskNotFoundError, UnknownTaskError
 from jobrunner.store import catalogue
 from jobrunner.store.quick import Source
 
@@ -22,21 +22,64 @@ class Published:
 
     Attributes:
         options: what holds for its jobs unless the submission says otherwise; see `registry.Options`.
+        schema: of its parameters, which `properties` names in their order.
     """
 
     options: Mapping[str, Any]
+    schema: Mapping[str, Any]
     validator: Draft202012Validator
 
     def flaws(self, params: Any) -> list[Flaw]:
         """Return what is wrong with `params`; each path starts at the parameters."""
-        if self.validator.is_valid(params):
-            return []
-        # The validator finds every error before it tells the first: for half a million that takes it 20 seconds,
-        # in which this process answers nobody.
-        few = _cut(params, iter(range(_VALUES)))
-        found = (flaw for error in self.validator.iter_errors(few) for flaw in _explained(error))
-        beyond = Flaw((), f"has something wrong in it, beyond its first {_VALUES} values")
-        return list(itertools.islice(found, MAX_ERRORS)) or [beyond]
+        return _flaws(self.validator, params)
+
+    @property
+    def parameters(self) -> list[str]:
+        """The names of its parameters, in their order."""
+        return list(self.schema["properties"])
+
+    def leaving_out(self, names: Collection[str]) -> Mapping[str, Any]:
+        """Return the schema of its parameters where these come from elsewhere, and so need not be there."""
+        return {**self.schema, "required": [name for name in self.schema["required"] if name not in names]}
+
+    def of_parameter(self, name: str) -> Mapping[str, Any]:
+        """Return the schema of one parameter."""
+        found: Mapping[str, Any] = self.schema["properties"][name]
+        return {**found, "$defs": self.schema.get("$defs", {})}
+
+
+def flaws_of_each(schema: Mapping[str, Any], values: Sequence[Any]) -> Iterator[Flaw]:
+    """Yield what is wrong with any of many values; each path starts with the value's place among them."""
+    inside = {name: one for name, one in schema.items() if name not in ("$schema", "$defs")}
+    whole = _validator({"type": "array", "items": inside, "$defs": schema.get("$defs", {})})
+    each = None
+    for start in range(0, len(values), _SLICE):
+        some = values[start : start + _SLICE]
+        if whole.is_valid(some):
+            continue
+        each = each or _validator(schema)
+        for place, value in enumerate(some, start):
+            yield from (Flaw((place, *path), detail) for path, detail in _flaws(each, value))
+
+
+def flaws_of(schema: Mapping[str, Any], value: Any) -> list[Flaw]:
+    """Return what is wrong with a value; each path starts at the value."""
+    return _flaws(_validator(schema), value)
+
+
+def _flaws(validator: Draft202012Validator, value: Any) -> list[Flaw]:
+    if validator.is_valid(value):
+        return []
+    # The validator finds every error before it tells the first: for half a million that takes it 20 seconds,
+    # in which this process answers nobody.
+    few = _cut(value, iter(range(_VALUES)))
+    found = (flaw for error in validator.iter_errors(few) for flaw in _explained(error))
+    beyond = Flaw((), f"has something wrong in it, beyond its first {_VALUES} values")
+    return list(itertools.islice(found, MAX_ERRORS)) or [beyond]
+
+
+def _validator(schema: Mapping[str, Any]) -> Draft202012Validator:
+    return Draft202012Validator(dict(schema), validate_formats=True, mask=_MASK, offline=True)
 
 
 @dataclass(frozen=True)
@@ -45,6 +88,10 @@ class Shelf:
 
     tasks: Mapping[str, Published]
     names: list[str]
+
+    def unknown(self, name: Any) -> UnknownTaskError:
+        """Return what to say of a task that is not there."""
+        return UnknownTaskError("#/task", name, self.names)
 
 
 def find(source: Source, wanted: Collection[str]) -> Shelf:
@@ -59,8 +106,7 @@ def find(source: Source, wanted: Collection[str]) -> Shelf:
 @functools.lru_cache(maxsize=1024)
 def _read(description: str) -> Published:
     told = json.loads(description)
-    validator = Draft202012Validator(told["params"], validate_formats=True, mask=_MASK, offline=True)
-    return Published(told["options"], validator)
+    return Published(told["options"], told["params"], _validator(told["params"]))
 
 
 def _cut(value: Any, room: Iterator[int]) -> Any:
@@ -74,6 +120,7 @@ def _cut(value: Any, room: Iterator[int]) -> Any:
     return {} if isinstance(value, dict) else value
 
 
+_SLICE: Final = 1_000  # values that are checked at once, while this process answers nobody else
 _VALUES: Final = 20_000  # among which flaws are looked for
 _MEMBERS: Final = 1_000
 _MASK: Final = "it"  # stands for the value, which may be a megabyte, in the validator's sentences

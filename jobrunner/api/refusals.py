@@ -161,6 +161,16 @@ class AttemptNotFoundError(JobrunnerError):
         super().__init__(f"job {job_id} has had {attempts} attempts, there is no attempt {number}")
 
 
+class NoMapJobError(JobrunnerError):
+    """The job is no map job.
+
+    It has no items: `GET /jobs/{id}/partials` shows what it has yielded, `GET /jobs/{id}/result` what it has returned.
+    """
+
+    def __init__(self, job_id: int) -> None:
+        super().__init__(f"job {job_id} is no map job, and has no items")
+
+
 class NotFinishedError(JobrunnerError):
     """The job has no result yet.
 

@@ -18,6 +18,7 @@ from jobrunner.store import jobs
 from jobrunner.store.jobs import Job
 from jobrunner.store.quick import Source
 
+NDJSON: Final = "application/x-ndjson"  #: a JSON value on each line
 _LONGEST_SECONDS: Final = 60  # between two looks at a job that is scheduled for later
 
 
@@ -33,9 +34,14 @@ def one_line(value: Any) -> bytes:
     return msgspec.json.encode(value) + b"\n"
 
 
+def wants_lines() -> bool:
+    """Whether the client would rather have NDJSON than JSON."""
+    return request.accept_mimetypes.best_match(["application/json", NDJSON]) == NDJSON
+
+
 def job_reply(job: Job, around: Situation | Unseen, status: HTTPStatus = HTTPStatus.OK) -> Response:
     """Return the job as it stands, and when to ask again."""
-    return with_retry_after(job, json_reply(job_shape(job, around), status))
+    return with_retry_after(job, json_reply(job_shape(job, around, around.map_job(job)), status))
 
 
 def situation(source: Source) -> Situation:

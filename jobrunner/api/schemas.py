@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from enum import StrEnum
 from typing import Any, ClassVar, Final, TypeAlias
 
 from marshmallow import Schema, ValidationError, fields
@@ -19,15 +20,18 @@ from jobrunner.api.fields import (
     Whole,
     Word,
 )
+from jobrunner.api.map_fields import MapSpec, ReduceSpec
 from jobrunner.api.naming_fields import Ids, LabelPair, Labels, ListedIds
 from jobrunner.api.pointers import MAX_ERRORS, Flaw
 from jobrunner.lifecycle import State
 
 _MILLION: Final = 1_000_000
 _MAX_SEQ: Final = 2**63 - 1  # the largest that the store can hold
+_MAX_COUNT: Final = 10**12
 _SLICE: Final = 500  # items that are looked at before those with flaws are enough
 SEQ_DIGITS: Final = 18  #: of the largest seq that anybody may name
 MAX_PAGE: Final = 1000  #: items in one answer
+OF_MAP_JOBS: Final = ("reduce", "max_failed", "max_parallel", "chunk_size")  #: what only a map job may say
 
 
 def _means(text: str) -> dict[str, str]:
@@ -46,11 +50,33 @@ class Submission(Schema):
         "not": {
             "properties": {name: {"not": {"type": "null"}} for name in ("run_at", "delay_seconds")},
             "required": ["run_at", "delay_seconds"],
-        }
+        },
+        "dependentRequired": {name: ["map"] for name in OF_MAP_JOBS},
     }
 
     task = Word(200, required=True, metadata=_means("Its name; `GET /tasks` lists them."))
     params = JsonObject(load_default=dict, metadata=_means("As the task's `params` say, a JSON Schema."))
+    map = MapSpec(
+        metadata=_means(
+            "Makes it a map job, which calls the task once for each item: a list of parameter objects, or what "
+            "parameters run through, a list of values or a range; of several the product, whose last one runs fastest."
+        )
+    )
+    reduce = ReduceSpec(
+        metadata=_means(
+            "Of a map job: the task that makes the result of it.  Its first parameter gets the stream of all values, "
+            "in the order of the items."
+        )
+    )
+    max_failed = Whole(
+        0, _MAX_COUNT, metadata=_means("Of a map job: with more failed items than this it ends early.")
+    )
+    max_parallel = Whole(1, _MILLION, metadata=_means("Of a map job: chunks of its items at a time."))
+    chunk_size = Whole(
+        1,
+        10 * _MILLION,
+        metadata=_means("Of a map job: items in a chunk; if left out, as many as take a moment."),
+    )
     priority = Whole(
         -_MILLION, _MILLION, metadata=_means("Of two jobs that are due, the higher one runs first.")
     )
@@ -79,6 +105,20 @@ class Cancellation(Schema):
     """The body of `POST /jobs/{id}/cancel`, which may be left out."""
 
     grace_seconds = Seconds(3600, metadata=_means("Between SIGTERM and SIGKILL."))
+
+
+class Rest(StrEnum):
+    """What of a map job may run again without the rest."""
+
+    FAILED = "failed"
+
+
+class Retry(Schema):
+    """The body of `POST /jobs/{id}/retry`, which may be left out."""
+
+    only = OneOf(  # type: ignore[assignment]  # marshmallow makes no attribute of it
+        Rest, metadata=_means("Of a map job: what has succeeded is kept, and only the other items run.")
+    )
 
 
 class QueueChange(Schema):
@@ -135,6 +175,23 @@ class PartialsQuery(WaitQuery):
     after = Digits(0, _MAX_SEQ, load_default=0, metadata=_means("The last `seq` that was seen."))
     limit = Digits(1, MAX_PAGE, load_default=100)
     attempt = Digits(1, _MILLION, load_default=None, metadata=_means("Those of this attempt alone."))
+
+
+class ItemState(StrEnum):
+    """How an item may have ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+class ItemsQuery(Schema):
+    """Which items of a map job to list."""
+
+    state = fields.List(
+        OneOf(ItemState), load_default=list, metadata=_means("One of these; if left out, both.")
+    )
+    after = Digits(0, _MAX_COUNT, load_default=None, metadata=_means("The last `index` that was seen."))
+    limit = Digits(1, MAX_PAGE, load_default=100)
 
 
 class SeriesQuery(Schema):

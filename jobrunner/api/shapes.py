@@ -3,24 +3,28 @@
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from msgspec import Raw
 
 from jobrunner.api.situation import Situation, Unseen
 from jobrunner.lifecycle import State
 from jobrunner.store.attempts import Attempt
+from jobrunner.store.items import Item, MapJob
 from jobrunner.store.jobs import Job
 
 
-def job_shape(job: Job, situation: Situation | Unseen) -> dict[str, Any]:
-    """Return the job as every answer shows it."""
+def job_shape(job: Job, situation: Situation | Unseen, map_job: MapJob | None) -> dict[str, Any]:
+    """Return the job, with what it has beside its row if it is a map job, as every answer shows it."""
     path = f"/jobs/{job.id}"
+    ran_seconds = _ran_seconds(job, situation.now)
     return {
         "id": job.id,
         "task": job.task,
         "params": Raw(job.params),
         "state": job.state,
         "reason": situation.reason(job),
-        "progress": _raw(job.progress),
+        "progress": _raw(job.progress) if map_job is None else _progress(job, map_job),
+        "map": None if map_job is None else _map_shape(job, map_job, ran_seconds),
         "partials": job.partials,
         "result": _raw(job.result),
         "error": _raw(job.error),
@@ -37,15 +41,60 @@ def job_shape(job: Job, situation: Situation | Unseen) -> dict[str, Any]:
         "started_at": job.started_at,
         "finished_at": job.finished_at,
         "waited_seconds": _waited_seconds(job, situation.now),
-        "ran_seconds": _ran_seconds(job, situation.now),
+        "ran_seconds": ran_seconds,
         "version": job.version,
         "links": {
             "self": path,
+            "result": f"{path}/result",
             "partials": f"{path}/partials",
             "log": f"{path}/log",
             "events": f"{path}/events",
             "cancel": f"{path}/cancel",
+            **({} if map_job is None else {"items": f"{path}/items"}),
         },
+    }
+
+
+def _progress(job: Job, map_job: MapJob) -> dict[str, Any]:
+    """Return how far a map job has come, with what was said last."""
+    message = None if job.progress is None else msgspec.json.decode(job.progress)["message"]
+    return {"done": map_job.done + map_job.failed, "total": job.item_count, "message": message}
+
+
+def _map_shape(job: Job, map_job: MapJob, ran_seconds: float | None) -> dict[str, Any]:
+    settled = map_job.done + map_job.failed
+    per_second = (settled - map_job.before) / ran_seconds if ran_seconds else None
+    left = (job.item_count or 0) - settled
+    return {
+        "items": job.item_count,
+        "done": map_job.done,
+        "failed": map_job.failed,
+        "running": map_job.running,
+        "per_second": per_second,
+        "eta_seconds": left / per_second if per_second and job.state is State.RUNNING else None,
+        "max_failed": map_job.max_failed,
+        "max_parallel": map_job.max_parallel,
+        "chunk_size": map_job.chunk_size,
+        "reduce": _reduce_shape(map_job),
+    }
+
+
+def _reduce_shape(map_job: MapJob) -> dict[str, Any] | None:
+    if map_job.reduce_task is None:
+        return None
+    return {"task": map_job.reduce_task, "params": _raw(map_job.reduce_params)}
+
+
+def item_shape(one: Item, params: dict[str, Any]) -> dict[str, Any]:
+    """Return an item of a map job, whose parameters these are, beside those that all have in common."""
+    has_failed = one.state is State.FAILED
+    return {
+        "index": one.number,
+        "state": one.state,
+        "params": params,
+        "value": None if has_failed else Raw(one.data),
+        "error": Raw(one.data) if has_failed else None,
+        "attempt": one.attempt,
     }
 
 

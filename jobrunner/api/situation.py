@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from werkzeug.utils import cached_property
 
 from jobrunner.lifecycle import State
-from jobrunner.store import catalogue, dispatchers, queues
+from jobrunner.store import catalogue, dispatchers, items, queues
 from jobrunner.store.dispatchers import Dispatcher
+from jobrunner.store.items import MapJob
 from jobrunner.store.jobs import Job
 from jobrunner.store.quick import Source
 
@@ -40,6 +41,14 @@ class Situation:
     def _paused(self) -> Collection[str]:
         return queues.paused(self._source)
 
+    def map_job(self, job: Job) -> MapJob | None:
+        """Return what `job` has beside its row if it is a map job.
+
+        Raises:
+            JobNotFoundError: it is not there any more.
+        """
+        return None if job.item_count is None else items.get(self._source, job.id)
+
     def reason(self, job: Job) -> str | None:
         """Return why `job` stands where it stands; None if its state says it all."""
         if job.cancel_grace_seconds is not None:
@@ -60,6 +69,11 @@ class Unseen:
     """Stands in for surroundings that cannot be read: the job is known, why it waits is not."""
 
     now: datetime
+    known: MapJob | None
+
+    def map_job(self, _: Job) -> MapJob | None:
+        """Return what was known of the job."""
+        return self.known
 
     def reason(self, _: Job) -> None:
         """Tell nothing."""

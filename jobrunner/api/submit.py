@@ -13,6 +13,7 @@ from jobrunner.api.pointers import Flaw, invalid_fields
 from jobrunner.api.refusals import BatchTooLargeError
 from jobrunner.api.replies import job_reply, json_reply, situation
 from jobrunner.api.situation import Unseen
+from jobrunner.api.submissions import Limits
 from jobrunner.clock import utc_now
 from jobrunner.errors import JobNotFoundError, StoreError
 from jobrunner.store import jobs
@@ -36,7 +37,7 @@ def submit() -> Response:
     try:
         reply = job_reply(job, around, _status(job))
     except StoreError:
-        reply = job_reply(job, Unseen(around.now), _status(job))
+        reply = job_reply(job, Unseen(around.now, stored.map_job), _status(job))
     reply.headers["Location"] = f"/jobs/{job.id}"
     return _marked(reply, stored)
 
@@ -69,12 +70,12 @@ def _stored(asked: Any, *, single: bool) -> Stored:
     # Before all checks: its task may be gone by now, or the queue full.
     if claim is not None and (known := claim.replayed(api.store)) is not None:
         with contextlib.suppress(JobNotFoundError):  # it is being removed, and its key with it
-            return Stored(known, jobs.get(api.store, known[0]), is_replayed=True)
+            return Stored.of(api.store, known, is_replayed=True)
     return api.intake.store(_checked([asked] if single else asked, single=single), claim)
 
 
 def _checked(items: list[Any], *, single: bool) -> list[NewJob]:
     api = this_api()
     shelf = published.find(api.store, submissions.task_names(items))
-    limit = api.settings.max_params_bytes
-    return submissions.checked(items, shelf, single=single, max_params_bytes=limit, now=utc_now())
+    limits = Limits(api.settings.max_params_bytes, api.settings.max_items)
+    return submissions.checked(items, shelf, single=single, limits=limits, now=utc_now())

@@ -10,7 +10,7 @@ from typing import Final
 from jobrunner.store.moves import Claimed
 
 BUNDLE_SECONDS: Final = 0.05  #: the work in a bundle, as far as can be foreseen
-BUNDLE_TICKETS: Final = 64  #: at most
+BUNDLE_TICKETS: Final = 256  #: at most
 MOST_AT_A_TIME: Final = 2048  #: in one claim: each is a variable of a statement, and SQLite allows 32,766
 FORGETTING: Final = 0.2  #: the weight of a new, shorter duration; a longer one counts whole, at once
 

@@ -16,8 +16,10 @@ from jobrunner.reports import EventKind
 from jobrunner.selftest import wishes
 from jobrunner.selftest.journal import Deed, Record, Submission
 from jobrunner.store import audit as store_audit
-from jobrunner.store import events, jobs
-from jobrunner.store.jobs import Filter, Job
+from jobrunner.store import events, lists
+from jobrunner.store.contradiction import Kind
+from jobrunner.store.jobs import Job
+from jobrunner.store.lists import Filter
 
 PAGE_JOBS: Final = 500  #: that are read at a time
 
@@ -46,18 +48,22 @@ class Finding(NamedTuple):
     detail: str
 
 
-_BOOKS: Final[Mapping[store_audit.Kind, Line]] = {
-    store_audit.Kind.FILE: Line.FILE,
-    store_audit.Kind.REFERENCE: Line.OTHER,
-    store_audit.Kind.TALLY: Line.OTHER,
-    store_audit.Kind.GAP: Line.PARTIALS,
-    store_audit.Kind.PATH: Line.OTHER,
-    store_audit.Kind.AFTER_FINAL: Line.AFTER_FINAL,
-    store_audit.Kind.TWICE: Line.TWICE,
-    store_audit.Kind.LATE: Line.AFTER_FINAL,
-    store_audit.Kind.PARTIALS: Line.PARTIALS,
-    store_audit.Kind.ATTEMPTS: Line.OTHER,
-    store_audit.Kind.UNATTENDED: Line.UNATTENDED,
+_BOOKS: Final[Mapping[Kind, Line]] = {
+    Kind.FILE: Line.FILE,
+    Kind.REFERENCE: Line.OTHER,
+    Kind.TALLY: Line.OTHER,
+    Kind.GAP: Line.PARTIALS,
+    Kind.PATH: Line.OTHER,
+    Kind.AFTER_FINAL: Line.AFTER_FINAL,
+    Kind.TWICE: Line.TWICE,
+    Kind.LATE: Line.AFTER_FINAL,
+    Kind.PARTIALS: Line.PARTIALS,
+    Kind.ATTEMPTS: Line.OTHER,
+    Kind.UNATTENDED: Line.UNATTENDED,
+    Kind.ITEM_TWICE: Line.TWICE,
+    Kind.ITEM_LOST: Line.LOST,
+    Kind.ITEMS: Line.OTHER,
+    Kind.CHUNK: Line.OTHER,
 }
 
 
@@ -87,7 +93,7 @@ def findings(connection: Connection, record: Record, runs: Path) -> Iterator[Fin
 
 def _all_jobs(connection: Connection) -> Iterator[Job]:
     before_id: int | None = None
-    while page := jobs.page(connection, Filter(), before_id=before_id, limit=PAGE_JOBS):
+    while page := lists.page(connection, Filter(), before_id=before_id, limit=PAGE_JOBS):
         yield from page
         before_id = page[-1].id
 

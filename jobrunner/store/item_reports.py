@@ -10,7 +10,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from jobrunner.lifecycle import Ending
 from jobrunner.reports import Ended, EventKind, ItemFailed, Report, Values, error
 from jobrunner.store import maps
-from jobrunner.store.quick import Quick, QuickMany, listed
+from jobrunner.store.quick import Quick, QuickMany, in_list
 from jobrunner.store.tables import chunk, event, item, map_job
 
 RESULT: Final = "null"  #: of a map job without a reduce task: its values are its result
@@ -19,7 +19,7 @@ _OPEN: Final = select(func.count()).where(chunk.c.job_id == map_job.c.job_id).sc
 _STANDINGS: Final = Quick(
     select(
         map_job.c.job_id, map_job.c.done, map_job.c.failed, map_job.c.max_failed, map_job.c.reduce_task, _OPEN
-    ).where(map_job.c.job_id.in_(listed("ids")))
+    ).where(map_job.c.job_id.in_(in_list("ids")))
 )
 _KEEP: Final = QuickMany(
     insert(event), "job_id", "seq", "kind", "attempt", "at", "data", "item", "item_count"

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.sqlite import insert
 from jobrunner.errors import JobNotFoundError
 from jobrunner.lifecycle import FINAL, State
 from jobrunner.reports import EventKind
-from jobrunner.store.quick import Quick, QuickMany, Source
+from jobrunner.store.quick import Quick, QuickMany, Source, in_list
 from jobrunner.store.tables import event, job, label, map_job, removal, tally
 
 LISTED_RESULT_CHARACTERS: Final = 65_536  #: a larger result is not in a list of jobs
@@ -214,13 +214,12 @@ def version(source: Source, job_id: int) -> tuple[int, State]:
     return found[0], State(found[1])
 
 
-def versions(connection: Connection, ids: Collection[int]) -> dict[int, int]:
+def versions(source: Source, ids: Collection[int]) -> dict[int, int]:
     """Return the versions of these jobs; a job that is not there is left out."""
-    found = connection.execute(_VERSIONS, {"ids": list(ids)})
-    return {row.id: row.version for row in found}
+    return dict(_VERSIONS.rows(source, ids=json.dumps(list(ids))))
 
 
-_VERSIONS: Final = select(job.c.id, job.c.version).where(job.c.id.in_(bindparam("ids", expanding=True)))
+_VERSIONS: Final = Quick(select(job.c.id, job.c.version).where(job.c.id.in_(in_list("ids"))))
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,8 +56,7 @@ class Lookout:
         """
         wanted = list(ids)
         if unread := [job_id for job_id in wanted if job_id not in self._versions]:
-            with self._store().read() as connection:
-                found = jobs.versions(connection, unread)
+            found = jobs.versions(self._store(), unread)
             self._versions |= {job_id: found.get(job_id) for job_id in unread}
         return {job_id: self._versions[job_id] for job_id in wanted}
 

@@ -26,7 +26,7 @@ from jobrunner.errors import WrongStateError
 from jobrunner.lifecycle import MOVES, Ending, Event, State, target
 from jobrunner.reports import EventKind
 from jobrunner.store import jobs
-from jobrunner.store.quick import Quick, QuickMany, Source, listed
+from jobrunner.store.quick import Quick, QuickMany, Source, in_list
 from jobrunner.store.tables import attempt, dispatcher, event, item, job, map_job, paused_queue
 
 
@@ -48,7 +48,7 @@ class Claimed(NamedTuple):
 _READY: Final = (
     select(*(job.c[name] for name in Claimed._fields))
     .where(
-        job.c.ready_rank.is_not(None), job.c.task.in_(listed("tasks")).is_(True)
+        job.c.ready_rank.is_not(None), job.c.task.in_(in_list("tasks")).is_(True)
     )  # IS: not by the task's index
     .where(job.c.queue.not_in(select(paused_queue.c.name)))
     # A dispatcher that was given up for dead claims nothing, even before it knows.
@@ -60,7 +60,7 @@ _READY_JOBS: Final = Quick(_READY.where(job.c.item_count.is_(None)))
 _READY_MAPS: Final = Quick(_READY.where(job.c.item_count.is_not(None)))
 _CLAIM: Final = QuickMany(
     update(job)
-    .where(job.c.id.in_(listed("ids")), job.c.ready_rank.is_not(None))
+    .where(job.c.id.in_(in_list("ids")), job.c.ready_rank.is_not(None))
     .values(
         state=MOVES[Event.CLAIM].target,
         attempt=job.c.attempt + 1,

@@ -21,7 +21,7 @@ _DIALECT: Final = sqlite.dialect(paramstyle="named")
 _BY_PLACE: Final = sqlite.dialect(paramstyle="qmark")
 
 
-def listed(name: str) -> Select[Any]:
+def in_list(name: str) -> Select[Any]:
     """Return what stands right of IN for a parameter that is a list as JSON, however many are in it."""
     return select(func.json_each(bindparam(name)).table_valued("value").c.value)
 

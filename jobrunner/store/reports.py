@@ -20,7 +20,7 @@ from jobrunner.store import item_reports
 from jobrunner.store.item_reports import ItemRows, MapStanding
 from jobrunner.store.jobs import state_data
 from jobrunner.store.maps import close_all
-from jobrunner.store.quick import Quick, QuickMany, listed
+from jobrunner.store.quick import Quick, QuickMany, in_list
 from jobrunner.store.tables import attempt, event, job
 
 
@@ -45,7 +45,7 @@ _SELECT: Final = Quick(
         job.c.retries_used,
         job.c.crash_retries_used,
         job.c.item_count,
-    ).where(job.c.id.in_(listed("ids")))
+    ).where(job.c.id.in_(in_list("ids")))
 )
 _FENCE: Final = (
     (job.c.id == bindparam("job_id"))

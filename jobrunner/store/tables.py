@@ -136,7 +136,7 @@ Index(
 )
 Index("ix_job_later", job.c.due_at, sqlite_where=_LATER, postgresql_where=_LATER)
 Index("ix_job_running", job.c.dispatcher_id, sqlite_where=_RUNNING, postgresql_where=_RUNNING)
-Index("ix_job_state", job.c.state, job.c.id)
+Index("ix_job_state", job.c.state, job.c.id, job.c.task, job.c.queue)  # for lists
 Index("ix_job_task", job.c.task, job.c.id)
 Index("ix_job_queue", job.c.queue, job.c.id)
 Index("ix_job_created_at", job.c.created_at)

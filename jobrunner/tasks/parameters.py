@@ -27,6 +27,7 @@ class Parameters:
 
     Attributes:
         schema: JSON Schema 2020-12 of the object that holds the arguments.
+        names: of the parameters, in order.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -44,6 +45,7 @@ class Parameters:
             fields = [(name, _at_the_door(hint), default) for name, hint, default in fields]
             self._fields = fields
             self._hints = {name: hint for name, hint, _ in fields}
+            self.names = list(self._hints)
             self._struct = msgspec.defstruct("parameters", fields, kw_only=True, forbid_unknown_fields=True)
             self.schema = _schema(self._struct, signature)
         except (TypeError, NameError, AttributeError, SyntaxError) as error:
@@ -63,7 +65,7 @@ class Parameters:
 
     def arguments_beside(self, first: Any, given: dict[str, Any]) -> dict[str, Any]:
         """Return the keyword arguments where the first parameter is `first`, as it is; raises what `arguments` does."""
-        name = next(iter(self._hints))
+        name = self.names[0]
         others = [field for field in self._fields if field[0] != name]
         struct = msgspec.defstruct("parameters", others, kw_only=True, forbid_unknown_fields=True)
         return {name: first, **_arguments(struct, given)}

@@ -18,6 +18,8 @@ def upgrade() -> None:
         ready = sa.text(f"ready_rank IS NOT NULL AND item_count {condition}")
         columns = ["ready_rank", "id", "task", "queue"]
         op.create_index(name, "job", columns, sqlite_where=ready, postgresql_where=ready)
+    op.drop_index("ix_job_state", "job")
+    op.create_index("ix_job_state", "job", ["state", "id", "task", "queue"])
     op.add_column("event", sa.Column("item", sa.BigInteger(), nullable=True))
     op.add_column("event", sa.Column("item_count", sa.BigInteger(), nullable=True))
     of_items = sa.text("item IS NOT NULL")

@@ -20,6 +20,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from jobrunner.api.schemas import OF_MAP_JOBS
 from jobrunner.client import Client
 from jobrunner.clock import utc_now
 from jobrunner.store import tokens
@@ -89,7 +90,10 @@ class Target:
         document: dict[str, Any] = self._get("/openapi.json")
         schemas = document["components"]["schemas"]
         tasks = self._get("/tasks")["items"]
-        schemas["Submission"] = {"anyOf": [_of_task(schemas["Submission"], one) for one in tasks]}
+        submission = schemas["Submission"]
+        each = [_of_task(submission, one) for one in tasks]
+        each += [_of_items(submission, one) for one in tasks if one["name"] == "measure"]
+        schemas["Submission"] = {"anyOf": each}
         return document
 
     def _needs_token(self) -> bool:
@@ -134,8 +138,33 @@ class Target:
 def _of_task(submission: dict[str, Any], task: dict[str, Any]) -> dict[str, Any]:
     params = task["params"]
     properties = submission["properties"] | {"task": {"const": task["name"]}, "params": params}
+    properties = {name: one for name, one in properties.items() if name not in ("map", *OF_MAP_JOBS)}
     required = ["task", "params"] if params.get("required") else ["task"]
     return submission | {"properties": properties, "required": required}
+
+
+def _of_items(submission: dict[str, Any], task: dict[str, Any]) -> dict[str, Any]:
+    """Return what a map job of the task may be, whose items have nothing in common."""
+    params = task["params"]
+    axes = {
+        name: {"type": "array", "minItems": 1, "items": one} for name, one in params["properties"].items()
+    }
+    product = {
+        "type": "object",
+        "properties": axes,
+        "required": params.get("required", []),
+        "minProperties": 1,
+        "additionalProperties": False,
+    }
+    listed = {"type": "array", "minItems": 1, "items": params}
+    own = {
+        "task": {"const": task["name"]},
+        "map": {"anyOf": [listed, product]},
+        "reduce": {"enum": ["total", {"task": "total"}, {"task": "total", "params": {"scale": 2}}]},
+    }
+    properties = {**submission["properties"], **own}
+    del properties["params"]
+    return submission | {"properties": properties, "required": ["task", "map"]}
 
 
 @contextmanager

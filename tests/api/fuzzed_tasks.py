@@ -1,6 +1,7 @@
 """Tasks for one who asks for everything: what they take and leave differs, and none takes long."""
 
 import time
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta
@@ -31,3 +32,9 @@ def rest(seconds: Annotated[float, Meta(ge=0, le=0.3)]) -> float:
     """Take a moment."""
     time.sleep(seconds)
     return seconds
+
+
+@task(name="total")
+def total(values: Any, scale: int = 1) -> int:
+    """Count values."""
+    return scale * sum(1 for _ in values) if isinstance(values, Iterable) else scale

@@ -97,8 +97,7 @@ def test_ten_thousand_jobs_are_checked_in_a_fraction_of_a_second(world: World) -
     with world.store.read() as connection:
         shelf = published.find(connection, ["demo.nothing"])
     before = time.process_time()  # of this process alone: the machine may be busy
-    checked = submissions.checked(
-        body.parse(sent), shelf, single=False, max_params_bytes=1 << 20, now=utc_now()
-    )
+    limits = submissions.Limits(max_params_bytes=1 << 20, max_items=10)
+    checked = submissions.checked(body.parse(sent), shelf, single=False, limits=limits, now=utc_now())
     assert time.process_time() - before < 0.8  # some 0.2 s when nothing else runs
     assert len(checked) == 10_000

@@ -19,17 +19,19 @@ FILLED = {
     "/queues/{name}": "/queues/default",
     "/problems/{name}": "/problems/not-ready",
     "/jobs/finished": "/jobs/finished?label=who:me",
+    "/jobs/{job_id}/items": "/jobs/2/items",
 }
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Job 1 has succeeded, with a log and a partial result."""
+    """Job 1 has succeeded, with a log and a partial result; job 2 is a map job."""
     made = made_in(tmp_path_factory.mktemp("contract"))
     job_id = made.running(labels={"who": "me"})
     made.say(job_id, (EventKind.LOG, "hello\n"), (EventKind.PARTIAL, "1"))
     made.end(job_id, Ending.SUCCEEDED, result=5)
+    made.mapped(1, 2)
     yield made
     made.close()
 

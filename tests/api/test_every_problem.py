@@ -202,6 +202,7 @@ REACHED: Final[Mapping[type[JobrunnerError], Callable[[Scene], Answer]]] = {
     refusals.BodyTooSlowError:           Scene.send_slowly,
     errors.WrongStateError:              lambda on: on.ask("POST", f"/jobs/{on.world.submit()}/retry"),
     refusals.AlreadyFinishedError:       lambda on: on.ask("POST", f"/jobs/{on.world.succeeded()}/cancel"),
+    refusals.NoMapJobError:              lambda on: on.ask("GET", f"/jobs/{on.world.submit()}/items"),
     refusals.NotFinishedError:           lambda on: on.ask("GET", f"/jobs/{on.world.submit()}/result"),
     refusals.JobFailedError:             lambda on: on.ask("GET", f"/jobs/{on.world.failed()}/result"),
     refusals.BodyTooLargeError:          lambda on: on.ask("POST", "/jobs", b" " * 5000),

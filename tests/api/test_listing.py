@@ -7,7 +7,7 @@ import pytest
 from jobrunner.api import cursor
 from jobrunner.errors import InvalidCursorError
 from jobrunner.lifecycle import State
-from jobrunner.store.jobs import Filter
+from jobrunner.store.lists import Filter
 from tests.api.world import World, problem
 
 

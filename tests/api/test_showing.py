@@ -10,7 +10,7 @@ from jobrunner.store import jobs
 from tests.api.world import OFFERED, World, problem
 
 FIELDS = {
-    *("id", "task", "params", "state", "reason", "progress", "partials", "result", "error", "attempt"),
+    *("id", "task", "params", "state", "reason", "progress", "map", "partials", "result", "error", "attempt"),
     *("priority", "queue", "labels", "created_at", "run_at", "started_at", "finished_at"),
     *("waited_seconds", "ran_seconds", "version", "links"),
     *("timeout", "retries", "crash_retries", "memory_limit"),
@@ -23,7 +23,8 @@ def test_a_job_has_the_fields_that_were_promised(world: World) -> None:
 
 def test_every_link_of_a_job_leads_somewhere(world: World) -> None:
     links = world.show(world.submit())["links"]
-    assert links.keys() == {"self", "partials", "log", "events", "cancel"}
+    assert links.keys() == {"self", "result", "partials", "log", "events", "cancel"}
+    assert world.client.head(links.pop("result")).status_code == 409
     cancel = links.pop("cancel")
     assert all(world.client.head(link).status_code == 200 for link in links.values())
     assert world.client.post(cancel).status_code == 200

@@ -16,9 +16,9 @@ from jobrunner.api.app import create_app
 from jobrunner.api.context import Api
 from jobrunner.clock import utc_now
 from jobrunner.lifecycle import Ending
-from jobrunner.reports import Ended, EventKind, Report, error
+from jobrunner.reports import Ended, EventKind, ItemFailed, Report, Values, error
 from jobrunner.settings import Settings
-from jobrunner.store import catalogue, dispatchers, jobs, migrations, moves, reports
+from jobrunner.store import catalogue, dispatchers, jobs, maps, migrations, moves, reports
 from jobrunner.store.dispatchers import Process
 from jobrunner.store.engine import Store
 from jobrunner.store.moves import Claimed
@@ -121,11 +121,29 @@ class World:
         """Have the dispatcher take all that is due."""
         tasks = [one["name"] for one in OFFERED]
         with self.store.write(durable=False) as connection:
-            return moves.claim(connection, self.dispatcher_id, tasks=tasks, limit=1000, now=now or utc_now())
+            return moves.claim(
+                connection, self.dispatcher_id, tasks=tasks, limit=1000, map_limit=1000, now=now or utc_now()
+            )
 
     def say(self, job_id: int, *said: tuple[EventKind, str], attempt: int = 1) -> None:
         """Have the job's attempt say something."""
         self._record(Report(job_id, attempt, utc_now(), said))
+
+    def settle(
+        self, job_id: int, *settled: Values | ItemFailed, attempt: int = 1, closed: int | None = None
+    ) -> None:
+        """Have the attempt of a map job say what became of items, and maybe that a chunk is through."""
+        self._record(Report(job_id, attempt, utc_now(), items=settled, closed=closed))
+
+    def hand_out(self, job_id: int, first: int, item_count: int) -> None:
+        """Have a worker take a chunk of a map job."""
+        with self.store.write(durable=False) as connection:
+            maps.open_chunks(connection, [(job_id, first, item_count)])
+
+    def chunk(self, job_id: int, first: int, *settled: Values | ItemFailed, attempt: int = 1) -> None:
+        """Have a worker take a chunk, settle these items of it, and be through with it."""
+        self.hand_out(job_id, first, len(settled))
+        self.settle(job_id, *settled, attempt=attempt, closed=first)
 
     def end(self, job_id: int, ending: Ending, *, attempt: int = 1, result: Any = None) -> None:
         """Have the job's attempt end."""
@@ -148,6 +166,13 @@ class World:
         """Return a job that runs."""
         job_id = self.submit(**body)
         assert job_id in [one.id for one in self.claim()]
+        return job_id
+
+    def mapped(self, *told: Any, **body: Any) -> int:
+        """Return a map job that has succeeded with these values, by chunks of three, of which the last came first."""
+        job_id = self.running(map={"n": {"range": [0, len(told)]}}, **body)
+        for first in reversed(range(0, len(told), 3)):
+            self.chunk(job_id, first, values(first, *told[first : first + 3]))
         return job_id
 
     def succeeded(self, result: Any = None) -> int:
@@ -175,6 +200,17 @@ class World:
         """How many jobs are stored."""
         with self.store.read() as connection:
             return sum(jobs.counts(connection).values())
+
+
+def values(first: int, *told: Any) -> Values:
+    """Return the values of items that follow each other."""
+    return Values(first, len(told), json.dumps(told))
+
+
+def item_failed(number: int) -> ItemFailed:
+    """Return the end of an item that is not tried again."""
+    told = error(Ending.EXCEPTION, "so it went", type="ValueError")
+    return ItemFailed(number, told, "retries", is_final=True)
 
 
 def made_in(directory: Path, **settings: Any) -> World:

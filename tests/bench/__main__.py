@@ -64,9 +64,9 @@ class Server:
             return False
         return True
 
-    def ask(self, method: str, path: str, body: Any = None) -> Any:
+    def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
         sent = None if body is None else json.dumps(body)
-        self._connection.request(method, path, sent, {"Content-Type": "application/json"})
+        self._connection.request(method, path, sent, {"Content-Type": "application/json", **(headers or {})})
         answer = self._connection.getresponse()
         data = answer.read()
         if answer.status >= 400:

@@ -6,11 +6,24 @@ import time
 from collections.abc import Iterator
 
 from jobrunner import task
+from tests.bench import work
 
 
 @task(name="bench.nothing")
 def nothing() -> None:
     """Do nothing."""
+
+
+@task(name="bench.same")
+def same(n: int) -> int:
+    """Do nothing with `n`."""
+    return work.same(n)
+
+
+@task(name="bench.burn")
+def burn(rounds: int, n: int = 1) -> int:
+    """Burn CPU in so many rounds of arithmetic."""
+    return work.burn(n, rounds)
 
 
 @task(name="bench.started")

@@ -20,7 +20,7 @@ from jobrunner.dispatcher.housekeeping import Housekeeping
 from jobrunner.lifecycle import Ending
 from jobrunner.reports import Ended, EventKind, Report
 from jobrunner.settings import Settings
-from jobrunner.store import dispatchers, jobs, migrations, moves, reports, retention
+from jobrunner.store import dispatchers, jobs, lists, migrations, moves, reports, retention
 from jobrunner.store.engine import Store
 from tests.bench.__main__ import Server, _spread, wait_for
 
@@ -140,7 +140,7 @@ def figures_of_removal(directory: Path, number: int, events: int) -> None:
 
 def number_of_last(store: Store) -> int:
     with store.read() as connection:
-        return jobs.page(connection, jobs.Filter(), before_id=None, limit=1)[0].id
+        return lists.page(connection, lists.Filter(), before_id=None, limit=1)[0].id
 
 
 def dispatch_rate(server: Server, number: int) -> float:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jobrunner.lifecycle import FINAL
-from jobrunner.store import jobs
+from jobrunner.store import lists
 from jobrunner.store.audit import contradictions
 from jobrunner.store.engine import Store
 from tests.faults.disks import FailingDisk
@@ -39,7 +39,8 @@ class Journal:
             assert list(contradictions(connection)) == []
             limit = len(self.accepted) + 1000
             left = {
-                job.id: job.state for job in jobs.page(connection, jobs.Filter(), before_id=None, limit=limit)
+                job.id: job.state
+                for job in lists.page(connection, lists.Filter(), before_id=None, limit=limit)
             }
         store.close()
         assert set(self.accepted) - left.keys() == set()
@@ -157,6 +158,6 @@ def test_a_power_cut_takes_what_was_committed_since_the_last_durable_write(
     subprocess.run([sys.executable, "-c", PROGRAM, url, *commits], env=environ, check=True)
     store = Store(f"sqlite:///{failing_disk.synced / 'jobrunner.db'}")
     with store.read() as connection:
-        found = jobs.page(connection, jobs.Filter(), before_id=None, limit=10)
+        found = lists.page(connection, lists.Filter(), before_id=None, limit=10)
     store.close()
     assert sorted(one.id for one in found) == left

@@ -101,7 +101,8 @@ class Evidence:
         """Append an event to a job's history as it should be done, whatever its state."""
         job = self.books.job(job_id)
         self.change(
-            "INSERT INTO event VALUES (?, ?, ?, ?, 0, ?)", job_id, job.version + 1, kind, job.attempt, data
+            "INSERT INTO event (job_id, seq, kind, attempt, at, data) VALUES (?, ?, ?, ?, 0, ?)",
+            *(job_id, job.version + 1, kind, job.attempt, data),
         )
         self.change("UPDATE job SET version = version + 1, partials = partials + ? WHERE id = ?",
                     kind is EventKind.PARTIAL, job_id)  # fmt: skip

@@ -5,7 +5,8 @@ import tracemalloc
 import pytest
 
 from jobrunner.lifecycle import Ending
-from jobrunner.store.audit import Contradiction, Kind, contradictions, contradictions_in_turns
+from jobrunner.store.audit import contradictions, contradictions_in_turns
+from jobrunner.store.contradiction import Contradiction, Kind
 from jobrunner.store.engine import Store
 from tests.store.books import Books, new, partial, printed
 
@@ -30,7 +31,8 @@ def forge(books: Books, job_id: int, *statements: str) -> None:
 
 
 def event(seq: int, kind: str, attempt: int, data: str) -> str:
-    return f"INSERT INTO event VALUES (:id, {seq}, '{kind}', {attempt}, 0, '{data}')"  # noqa: S608 - in a test
+    columns = "job_id, seq, kind, attempt, at, data"
+    return f"INSERT INTO event ({columns}) VALUES (:id, {seq}, '{kind}', {attempt}, 0, '{data}')"  # noqa: S608 - in a test
 
 
 def state(seq: int, attempt: int, to: str) -> str:

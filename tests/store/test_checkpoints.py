@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import event
 
 from jobrunner.lifecycle import State
-from jobrunner.store import engine, jobs
+from jobrunner.store import engine, jobs, lists
 from jobrunner.store.engine import Store
 from tests.store import processes as work
 from tests.store.books import START, Books, new, url_of
@@ -117,5 +117,5 @@ def test_no_row_is_lost_where_two_processes_write_and_a_third_checkpoints(
     )
     assert checkpoints > 10
     with books.read() as connection:
-        found = jobs.page(connection, jobs.Filter(), before_id=None, limit=10 * each)
+        found = lists.page(connection, lists.Filter(), before_id=None, limit=10 * each)
     assert sorted(one.id for one in found) == sorted(first + second) == list(range(1, 2 * each + 1))

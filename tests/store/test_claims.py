@@ -309,6 +309,7 @@ def test_a_long_queue_does_not_make_it_dearer_to_find_the_lost(books: Books) -> 
     of_tables = [step for step in plan if "anon" not in step and step.startswith(("SCAN", "SEARCH"))]
     assert of_tables == [
         "SEARCH job USING INDEX ix_job_ready (ready_rank>?)",
+        "SEARCH job USING INDEX ix_job_ready_map (ready_rank>?)",
         "SEARCH job USING COVERING INDEX ix_job_later (due_at>?)",
         "SEARCH job USING INTEGER PRIMARY KEY (rowid=?)",
         "SEARCH attempt USING PRIMARY KEY (job_id=? AND number=?)",

@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobrunner.lifecycle import Ending, State
-from jobrunner.store import jobs
+from jobrunner.store import jobs, lists
 from jobrunner.store.engine import Store
-from jobrunner.store.jobs import Filter, Job
+from jobrunner.store.jobs import Job
+from jobrunner.store.lists import Filter
+from tests.bench.growth.filling import fill
 from tests.store.books import START, Books, url_of
 
 TASKS = ["t", "a.b", "a.b.c", "%", "T"]
@@ -49,9 +51,19 @@ def full(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
     books.store.close()
 
 
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A store with so many jobs that a way is walked in several stretches."""
+    directory = tmp_path_factory.mktemp("many")
+    fill(directory, 2500, 500)
+    store = Store(url_of(directory / "jobrunner.db"))
+    yield store
+    store.close()
+
+
 def page(books: Books, wanted: Filter, before_id: int | None = None, limit: int = 1000) -> list[Job]:
     with books.read() as connection:
-        return jobs.page(connection, wanted, before_id=before_id, limit=limit)
+        return lists.page(connection, wanted, before_id=before_id, limit=limit)
 
 
 def fits(one: Job, wanted: Filter) -> bool:
@@ -108,6 +120,26 @@ def test_pages_one_after_the_other_are_the_whole_list(full: Books, wanted: Filte
         if len(next_page) < limit:
             break
     assert found == page(full, wanted)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        Filter(states=(State.FAILED,), task="growth.never_fails"),
+        Filter(states=(State.FAILED, State.CANCELLED), task="growth.train", queue="slow"),
+        Filter(states=(State.SUCCEEDED,), labels=(("team", "a"), ("batch", "0"))),
+        Filter(states=(State.QUEUED,), queue="gpu", labels=(("team", "b"),)),
+        Filter(task="growth.index", queue="default"),
+    ],
+)
+def test_however_long_the_ways_are_none_is_missed(many: Store, wanted: Filter) -> None:
+    found: list[int] = []
+    with many.read() as connection:
+        every = lists.page(connection, Filter(), before_id=None, limit=10_000)
+        while next_page := lists.page(connection, wanted, before_id=found[-1] if found else None, limit=7):
+            found += [one.id for one in next_page]
+    assert len(every) > 10 * lists.STRETCH
+    assert found == [one.id for one in every if fits(one, wanted)]
 
 
 def test_jobs_that_come_meanwhile_do_not_shift_the_pages(books: Books) -> None:

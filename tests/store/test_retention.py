@@ -15,7 +15,7 @@ from sqlalchemy import event as engine_event
 from jobrunner.errors import JobNotFoundError, WrongStateError
 from jobrunner.lifecycle import Ending, State
 from jobrunner.reports import Report
-from jobrunner.store import idempotency, jobs, retention
+from jobrunner.store import idempotency, jobs, lists, retention
 from jobrunner.store.engine import Store
 from jobrunner.store.tables import attempt, event, idempotency_key, job, label, removal
 from tests.store import processes as work
@@ -68,7 +68,7 @@ def remove_all(books: Books, before: dict[State, datetime] | None = None, **more
 
 def ids(books: Books) -> list[int]:
     with books.read() as connection:
-        return sorted(one.id for one in jobs.page(connection, jobs.Filter(), before_id=None, limit=1000))
+        return sorted(one.id for one in lists.page(connection, lists.Filter(), before_id=None, limit=1000))
 
 
 def rows(books: Books) -> dict[str, int]:
@@ -269,8 +269,8 @@ def test_a_job_that_is_half_gone_is_not_seen(books: Books, half_gone: int) -> No
             jobs.get(connection, half_gone)
         with pytest.raises(JobNotFoundError):
             jobs.version(connection, half_gone)
-        for wanted in (jobs.Filter(), jobs.Filter(labels=(("who", "me"),)), jobs.Filter(states=FINAL)):
-            assert jobs.page(connection, wanted, before_id=None, limit=10) == []
+        for wanted in (lists.Filter(), lists.Filter(labels=(("who", "me"),)), lists.Filter(states=FINAL)):
+            assert lists.page(connection, wanted, before_id=None, limit=10) == []
         assert idempotency.find(connection, 0, "once") is None
     books.audit()
 

@@ -26,7 +26,7 @@ from jobrunner.errors import JobNotFoundError, WrongStateError
 from jobrunner.lifecycle import FINAL, MOVES, Ending, Event, State, target
 from jobrunner.reports import Ended, EventKind, Report
 from jobrunner.retry import Budgets, verdict
-from jobrunner.store import jobs, moves
+from jobrunner.store import jobs, lists, moves
 from jobrunner.store.engine import Store
 from jobrunner.store.jobs import Job
 from jobrunner.store.tables import attempt, event
@@ -263,7 +263,9 @@ class StoreMachine(RuleBasedStateMachine):
     @invariant()
     def the_store_is_as_the_model(self) -> None:
         with self.books.read() as connection:
-            found = {one.id: one for one in jobs.page(connection, jobs.Filter(), before_id=None, limit=1000)}
+            found = {
+                one.id: one for one in lists.page(connection, lists.Filter(), before_id=None, limit=1000)
+            }
             events = by_job(connection.execute(select(event).order_by(event.c.job_id, event.c.seq)))
             outcomes = select(attempt.c.job_id, attempt.c.outcome).order_by(
                 attempt.c.job_id, attempt.c.number
