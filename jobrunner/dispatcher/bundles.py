@@ -56,4 +56,4 @@ class Packer:
         if one.crash_retries == 0:
             return float("inf")
         # Never nothing: a trip's own cost per ticket counts too.
-        return max(self._expected.get(one.task, float("inf")), BUNDLE_SECONDS / BUNDLE_TICKETS)
+        return max(self._expected.get(one.task, float("inf")), BUNDLE_SECONDS / (BUNDLE_TICKETS + 1))

@@ -18,7 +18,6 @@ from sqlalchemy import (
     insert,
     null,
     select,
-    union_all,
     update,
 )
 
@@ -27,7 +26,7 @@ from jobrunner.lifecycle import MOVES, Ending, Event, State, target
 from jobrunner.reports import EventKind
 from jobrunner.store import jobs
 from jobrunner.store.quick import Quick, QuickMany, Source, in_list
-from jobrunner.store.tables import attempt, dispatcher, event, item, job, map_job, paused_queue
+from jobrunner.store.tables import attempt, dispatcher, event, item, job, map_job, paused_queue, tally
 
 
 class Claimed(NamedTuple):
@@ -50,14 +49,20 @@ _READY: Final = (
     .where(
         job.c.ready_rank.is_not(None), job.c.task.in_(in_list("tasks")).is_(True)
     )  # IS: not by the task's index
-    .where(job.c.queue.not_in(select(paused_queue.c.name)))
     # A dispatcher that was given up for dead claims nothing, even before it knows.
     .where(exists().where(dispatcher.c.id == bindparam("holder"), dispatcher.c.ended_at.is_(None)))
     .order_by(job.c.ready_rank, job.c.id)
     .limit(bindparam("room"))
 )
-_READY_JOBS: Final = Quick(_READY.where(job.c.item_count.is_(None)))
-_READY_MAPS: Final = Quick(_READY.where(job.c.item_count.is_not(None)))
+_PAUSED: Final = select(paused_queue.c.name)
+#: asked for each queue: in one walk over all, those in a long queue that is paused would be passed one by one
+_READY_JOBS: Final = Quick(_READY.where(job.c.item_count.is_(None), job.c.queue == bindparam("queue")))
+_READY_MAPS: Final = Quick(_READY.where(job.c.item_count.is_not(None), job.c.queue.not_in(_PAUSED)))
+_QUEUES: Final = Quick(
+    select(tally.c.queue)
+    .where(tally.c.state == State.QUEUED.value, tally.c.jobs > 0, tally.c.queue.not_in(_PAUSED))
+    .order_by(tally.c.queue)
+)
 _CLAIM: Final = QuickMany(
     update(job)
     .where(job.c.id.in_(in_list("ids")), job.c.ready_rank.is_not(None))
@@ -105,10 +110,15 @@ def claim(
     """
     _PROMOTE.execute(connection, [{"now": now}])
     known = json.dumps(list(tasks))
-    found = _READY_JOBS.rows(connection, tasks=known, holder=dispatcher_id, room=limit)
-    if map_limit:
-        found = _READY_MAPS.rows(connection, tasks=known, holder=dispatcher_id, room=map_limit) + found
-    ready = choose([Claimed(*row) for row in found])
+    asked: dict[str, Any] = {"tasks": known, "holder": dispatcher_id}
+    found = [
+        Claimed(*row)
+        for (queue,) in _QUEUES.rows(connection)
+        for row in _READY_JOBS.rows(connection, queue=queue, room=limit, **asked)
+    ]
+    found.sort(key=lambda one: (-one.priority, one.id))
+    maps = _READY_MAPS.rows(connection, room=map_limit, **asked) if map_limit else []
+    ready = choose([*(Claimed(*row) for row in maps), *found[:limit]])
     if not ready:
         return []
     claimed = [one._replace(attempt=one.attempt + 1, version=one.version + 1) for one in ready]
@@ -116,9 +126,9 @@ def claim(
     _CLAIM.execute(connection, [{"ids": ids, "holder": dispatcher_id, "now": now}])
     mine = {"dispatcher_id": dispatcher_id, "started_at": now}
     _BEGIN.execute(connection, [{"job_id": one.id, "number": one.attempt, **mine} for one in claimed])
-    maps = [{"of_job": one.id} for one in claimed if one.item_count is not None]
-    if maps:
-        connection.execute(_BEGIN_MAP, maps)
+    begun = [{"of_job": one.id} for one in claimed if one.item_count is not None]
+    if begun:
+        connection.execute(_BEGIN_MAP, begun)
     running = jobs.state_data(State.RUNNING)
     _TELL.execute(connection, [_event(one.id, one.version, one.attempt, now, running) for one in claimed])
     return claimed
@@ -126,7 +136,9 @@ def claim(
 
 def is_any_due(source: Source, now: datetime) -> bool:
     """Whether there is anything that `claim` might take."""
-    if any(query.first(source) is not None for query in _ANY_READY):
+    if _ANY_MAP.first(source) is not None:
+        return True
+    if any(_ANY_JOB.first(source, queue=queue) is not None for (queue,) in _QUEUES.rows(source)):
         return True
     due_at = next_due_at(source)
     return due_at is not None and due_at <= now
@@ -139,10 +151,8 @@ def next_due_at(source: Source) -> datetime | None:
 
 
 _ANY: Final = select(job.c.id).where(job.c.ready_rank.is_not(None)).limit(1)
-_ANY_READY: Final = (
-    Quick(_ANY.where(job.c.item_count.is_(None))),
-    Quick(_ANY.where(job.c.item_count.is_not(None))),
-)
+_ANY_JOB: Final = Quick(_ANY.where(job.c.item_count.is_(None), job.c.queue == bindparam("queue")))
+_ANY_MAP: Final = Quick(_ANY.where(job.c.item_count.is_not(None)))
 _NEXT_DUE: Final = Quick(
     select(job.c.due_at).where(job.c.due_at.is_not(None)).order_by(job.c.due_at).limit(1)
 )
@@ -284,29 +294,34 @@ class Lost(NamedTuple):
     workers: int  #: that it had
 
 
-LOST_AMONG: Final = 1_000  #: that would start next, of those that may run now and of those that wait
-
-
-def _next(*order: ColumnElement[Any], where: ColumnElement[bool]) -> Select[int]:
-    found = select(job.c.id).where(where).order_by(*order).limit(LOST_AMONG).subquery()
-    return select(found.c.id)
-
-
-_NEXT: Final = union_all(
-    _next(job.c.ready_rank, job.c.id, where=job.c.ready_rank.is_not(None) & job.c.item_count.is_(None)),
-    _next(job.c.ready_rank, job.c.id, where=job.c.ready_rank.is_not(None) & job.c.item_count.is_not(None)),
-    _next(job.c.due_at, where=job.c.due_at.is_not(None)),
-).subquery()
-_LOST: Final = (
-    select(job.c.id, job.c.due_at, attempt.c.dispatcher_id, dispatcher.c.workers)
-    .select_from(_NEXT)
-    .join(job, job.c.id == _NEXT.c.id)
-    .join(attempt, (attempt.c.job_id == job.c.id) & (attempt.c.number == job.c.attempt))
-    .join(dispatcher, dispatcher.c.id == attempt.c.dispatcher_id)
-    # One that somebody has asked for again has its budgets whole, and is no longer suspected.
-    .where(job.c.crash_retries_used > 0, attempt.c.outcome == Ending.LOST)
-    .order_by(attempt.c.started_at.desc(), job.c.id.desc())
+LOST_AMONG: Final = (
+    1_000  #: that would start next, of those of a queue that may run now, and of those that wait
 )
+
+
+def _lost_among(where: ColumnElement[bool], *order: ColumnElement[Any]) -> Select[Any]:
+    first = select(job.c.id).where(where).order_by(*order).limit(LOST_AMONG).subquery()
+    return (
+        select(job.c.id, job.c.due_at, attempt.c.dispatcher_id, dispatcher.c.workers, attempt.c.started_at)
+        .select_from(first)
+        .join(job, job.c.id == first.c.id)
+        .join(attempt, (attempt.c.job_id == job.c.id) & (attempt.c.number == job.c.attempt))
+        .join(dispatcher, dispatcher.c.id == attempt.c.dispatcher_id)
+        # One that somebody has asked for again has its budgets whole, and is no longer suspected.
+        .where(job.c.crash_retries_used > 0, attempt.c.outcome == Ending.LOST.value)
+    )
+
+
+_IS_READY: Final = job.c.ready_rank.is_not(None)
+_LOST_READY: Final = Quick(
+    _lost_among(
+        _IS_READY & job.c.item_count.is_(None) & (job.c.queue == bindparam("queue")),
+        job.c.ready_rank,
+        job.c.id,
+    )
+)
+_LOST_MAPS: Final = Quick(_lost_among(_IS_READY & job.c.item_count.is_not(None), job.c.ready_rank, job.c.id))
+_LOST_LATER: Final = Quick(_lost_among(job.c.due_at.is_not(None), job.c.due_at))
 _POSTPONE: Final = (
     update(job)
     .where(job.c.id == bindparam("job_id"), job.c.state == State.QUEUED)
@@ -317,9 +332,14 @@ _POSTPONE: Final = (
 def lost(connection: Connection) -> list[Lost]:
     """Return the queued jobs whose last attempt was lost, what started last first.
 
-    Only the first LOST_AMONG that may run now are looked at, and as many that wait: a long queue costs no more.
+    Only the first LOST_AMONG of each queue that may run now are looked at, and as many that wait: a long queue costs
+    no more.
     """
-    return [Lost(*row) for row in connection.execute(_LOST)]
+    found = [*_LOST_MAPS.rows(connection), *_LOST_LATER.rows(connection)]
+    for (queue,) in _QUEUES.rows(connection):
+        found += _LOST_READY.rows(connection, queue=queue)
+    found.sort(key=lambda row: (row[4], row[0]), reverse=True)
+    return [Lost(*row[:4]) for row in found]
 
 
 def postpone(connection: Connection, due_at: Mapping[int, datetime]) -> None:

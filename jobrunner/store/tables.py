@@ -118,10 +118,10 @@ _LATER = text("due_at IS NOT NULL")  # which only queued jobs may have
 _RUNNING = text("dispatcher_id IS NOT NULL")  # which only running jobs have
 Index(
     "ix_job_ready",
+    job.c.queue,  # first: a paused queue, however long, is not walked
     job.c.ready_rank,
     job.c.id,
     job.c.task,
-    job.c.queue,
     sqlite_where=_READY,
     postgresql_where=_READY,
 )

@@ -14,9 +14,11 @@ _ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 def upgrade() -> None:
     op.add_column("job", sa.Column("item_count", sa.BigInteger(), nullable=True))
     op.drop_index("ix_job_ready", "job")
-    for name, condition in (("ix_job_ready", "IS NULL"), ("ix_job_ready_map", "IS NOT NULL")):
+    for name, condition, columns in (
+        ("ix_job_ready", "IS NULL", ["queue", "ready_rank", "id", "task"]),
+        ("ix_job_ready_map", "IS NOT NULL", ["ready_rank", "id", "task", "queue"]),
+    ):
         ready = sa.text(f"ready_rank IS NOT NULL AND item_count {condition}")
-        columns = ["ready_rank", "id", "task", "queue"]
         op.create_index(name, "job", columns, sqlite_where=ready, postgresql_where=ready)
     op.drop_index("ix_job_state", "job")
     op.create_index("ix_job_state", "job", ["state", "id", "task", "queue"])

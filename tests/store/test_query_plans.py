@@ -24,7 +24,7 @@ from tests.store.surface import ask_everything, asking_functions, called
 SMALL: Mapping[str, str] = {
     "alembic_version": "one row",
     "dispatcher USING INDEX ix_dispatcher_alive": "those that live",
-    "job USING COVERING INDEX ix_job_ready": "`jobrunner doctor` counts what is queued",
+    "job USING INDEX ix_job_ready": "`jobrunner doctor` counts what is queued",
     "job USING COVERING INDEX ix_job_ready_map": "the same",
     "job USING INDEX ix_job_later": "the same",
     "sqlite_master": "the schema",

@@ -57,7 +57,7 @@ def _exit() -> None:
 def _write_garbage() -> None:
     for entry in Path("/proc/self/fd").iterdir():
         try:
-            os.write(int(entry.name), b"v[0,3,[1,2,3]]\nnonsense\n")
+            os.write(int(entry.name), b"nonsense\n")
         except OSError:
             continue
     _FOREVER.wait()
@@ -71,14 +71,23 @@ _MISDEEDS = {
     "exits": _exit,
     "is too large": lambda: "x" * 2_000_000,
     "is no JSON": object,
-    "is no number": lambda: float("nan"),
     "writes garbage": _write_garbage,
     "dies": _vanish,
 }
 
 
 @task
-def prints(n: int) -> int:
+def fails_unless(n: int, directory: str) -> int:
+    """Raise for each third item until the file `fixed` is there."""
+    _note(directory, n)
+    if n % 3 == 0 and not Path(directory, "fixed").exists():
+        raise ValueError(f"{n} is divisible by 3")
+    return n
+
+
+@task
+def prints(n: int, directory: str) -> int:
+    _note(directory, n)
     print(f"item {n} " + "x" * 1000)
     return n
 
