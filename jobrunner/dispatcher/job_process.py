@@ -45,7 +45,7 @@ class JobProcess:
         max_partials_bytes: int,
     ) -> None:
         self._fd = fd
-        self._tail = Tail(tail_fd)
+        self._tail = Tail.attach(tail_fd)
         self._reader = lines.LineReader(fd)
         self._max_result_bytes = max_result_bytes
         self._max_partial_bytes = max_partial_bytes

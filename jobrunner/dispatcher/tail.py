@@ -5,6 +5,7 @@ was done already.  So a value is put here at once, and sent with the others when
 the Pipe is: a worker and its job process share it, nobody else.
 """
 
+import fcntl
 import mmap
 import os
 from typing import Final, NamedTuple, Self
@@ -12,6 +13,7 @@ from typing import Final, NamedTuple, Self
 BYTES: Final = 256 << 10  #: of values, before they are sent
 _HEADER_BYTES: Final = 64
 _NEVER_SECONDS: Final = 9e9  # as nanoseconds, this is what the header holds
+_SEAL_FUTURE_WRITE: Final = 0x10  # what Linux calls F_SEAL_FUTURE_WRITE; this Python has no name for it
 _FIRST, _USED, _CURRENT, _UNTIL = range(4)  # places in the header
 
 
@@ -36,9 +38,21 @@ class Tail:
     @classmethod
     def create(cls) -> tuple[Self, int]:
         """Return a new one, and the descriptor by which another process maps it."""
-        fd = os.memfd_create("jobrunner-tail", os.MFD_CLOEXEC)
+        fd = os.memfd_create("jobrunner-tail", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(fd, _HEADER_BYTES + BYTES)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
         return cls(fd), fd
+
+    @classmethod
+    def attach(cls, fd: int) -> Self:
+        """Return the one behind a descriptor, which is good for nothing from then on.
+
+        The mapping keeps a copy of it, and a task may write to all that is open, or cut it short: then to look into
+        the mapping would kill the worker.
+        """
+        tail = cls(fd)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEAL_FUTURE_WRITE | fcntl.F_SEAL_SEAL)
+        return tail
 
     # -- the job process --------------------------------------------------------------------------
 

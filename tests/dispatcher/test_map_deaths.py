@@ -78,7 +78,7 @@ def test_whatever_ends_no_item_that_is_recorded_is_lost_or_runs_again(world: Wor
 def test_an_item_that_may_run_only_once_never_runs_twice_whatever_is_killed(
     world: World, tmp_path: Path
 ) -> None:
-    job = sweep(world, tmp_path / "once", "passes", 20, crash_retries=0, retries=5, chunk_size=2)
+    job = sweep(world, tmp_path / "once", "passes", 30, crash_retries=0, retries=5, chunk_size=2)
     daemon = world.start(**SETTINGS)
     eventually(job.has_begun(0, 2), 30)
     job.go(0)
@@ -93,8 +93,15 @@ def test_an_item_that_may_run_only_once_never_runs_twice_whatever_is_killed(
 
     daemon = world.start(**SETTINGS)
     kept = set(job.values())
-    job.go(*(number for number in range(20) if number not in (10, 15)))
-    eventually(lambda: len(job.values()) > len(kept) + 2, 30)
+    job.go(*range(16))
+    eventually(job.has_begun(16, 18), 30)
+    eventually(lambda: set(range(max(job.failures()) + 1, 16)) <= job.values().keys())
+    daemon.signal(signal.SIGTERM)  # to give it back is to run it twice
+    assert daemon.wait() == os.EX_OK
+    assert job.failures().keys() >= {16, 18}
+
+    daemon = world.start(**SETTINGS)
+    eventually(job.has_begun(17, 19), 30)  # which nobody had begun
     daemon.signal(signal.SIGKILL)
     daemon.wait()
     world.start(**SETTINGS)
@@ -103,7 +110,7 @@ def test_an_item_that_may_run_only_once_never_runs_twice_whatever_is_killed(
     assert set(job.runs().values()) == {1}
     assert Counter(failures.values())["crashed"] == 1
     assert set(failures.values()) == {"crashed", "lost"}
-    assert sorted([*failures, *values]) == list(range(20))
+    assert sorted([*failures, *values]) == list(range(30))
     assert values.keys() > kept
     assert (done.state, done.crash_retries_used) == (State.FAILED, 0)
-    assert f"{len(failures)} of 20 items failed, the first is item {min(failures)}" in str(done.error)
+    assert f"{len(failures)} of 30 items failed, the first is item {min(failures)}" in str(done.error)

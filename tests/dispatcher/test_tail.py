@@ -1,5 +1,6 @@
 """The memory in which a worker finds what a dead job process had done."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +12,7 @@ from jobrunner.dispatcher.tail import BYTES, Seen, Tail
 def ends() -> Iterator[tuple[Tail, Tail]]:
     """The worker's end, and the job process's."""
     worker, fd = Tail.create()
-    job = Tail(fd)
+    job = Tail.attach(fd)
     worker.begin(7)
     yield worker, job
     job.close()
@@ -27,6 +28,19 @@ def test_the_worker_sees_what_was_put_aside(ends: tuple[Tail, Tail]) -> None:
     assert job.append(b'"two",')
     job.start(9)
     assert worker.see() == Seen(7, b'1,"two"', 9)
+
+
+def test_a_task_that_writes_to_all_that_is_open_does_not_reach_it() -> None:
+    worker, fd = Tail.create()
+    job = Tail.attach(fd)
+    for write in (lambda: os.write(fd, b"nonsense"), lambda: os.ftruncate(fd, 0), lambda: Tail(fd)):
+        with pytest.raises(PermissionError):
+            write()
+    assert job.append(b"1,")
+    assert worker.see().values == b"1"
+    job.close()
+    worker.close()
+    os.close(fd)
 
 
 def test_what_was_sent_is_not_there_any_more(ends: tuple[Tail, Tail]) -> None:
