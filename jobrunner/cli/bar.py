@@ -42,9 +42,7 @@ class Bars(Display):
         """Draw the job's bar."""
         job = news.job
         if job["id"] not in self._bars:
-            self._bars[job["id"]] = self._progress.add_task(
-                f"job {job['id']} {job['task']}", total=None, done="", state=""
-            )
+            self._bars[job["id"]] = self._progress.add_task(self._title(job), total=None, done="", state="")
         said = job["progress"] or {"done": job["partials"], "total": None}
         done, total = said["done"], said["total"]
         if job["state"] == "succeeded":  # a full bar, whatever it has said
@@ -56,6 +54,9 @@ class Bars(Display):
             done=self._done(job),
             state=words.standing(job),
         )
+
+    def _title(self, job: JobData) -> str:
+        return f"job {job['id']} {job['task']}"
 
     def _done(self, job: JobData) -> str:
         return words.percent(job)
@@ -84,8 +85,11 @@ class Bar(Bars):
             yield from self._story.announced(news.job["attempt"])
         yield from self._story.present(news, width)
 
+    def _title(self, job: JobData) -> str:
+        return super()._title(job) if job["map"] is None else f"job {job['id']}"  # the figures need the room
+
     def _done(self, job: JobData) -> str:
-        return words.progress(job)
+        return words.progress(job) if job["map"] is None else words.share(job["map"])
 
     def _print(self, line: str) -> None:
         self._progress.console.print(Text(line))  # as it is: no markup, no colours of its own

@@ -1,6 +1,6 @@
 """What `jobrunner top` shows: one frame, of what `GET /stats` told."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -10,6 +10,7 @@ from rich.text import Text
 from jobrunner.answers import Dispatcher, Slot, Stats
 from jobrunner.cli import words
 from jobrunner.cli.flow import Flow, sparkline
+from jobrunner.client import JobData
 from jobrunner.lifecycle import State
 
 _RATES: Final = {
@@ -19,10 +20,17 @@ _RATES: Final = {
     "busy workers": "busy_workers",
 }
 _COLOURS: Final = {"queued": "yellow", "running": "cyan", "succeeded": "green", "failed": "red"}
-_UNITS: Final = (("d", 86_400), ("h", 3600), ("min", 60))
 
 
-def frame(stats: Stats, flow: Flow, tasks: Mapping[int, str], url: str, trouble: str = "") -> RenderableType:
+def frame(
+    stats: Stats,
+    flow: Flow,
+    tasks: Mapping[int, str],
+    url: str,
+    *,
+    trouble: str = "",
+    maps: Sequence[JobData] = (),
+) -> RenderableType:
     """Return what is shown of one look.
 
     Args:
@@ -31,12 +39,15 @@ def frame(stats: Stats, flow: Flow, tasks: Mapping[int, str], url: str, trouble:
         tasks: names by job id, as far as they are known.
         url: of the API.
         trouble: why there is nothing newer.
+        maps: map jobs that run.
     """
     head = Text(f"jobrunner at {url}, {words.moment(stats['at'])} UTC", style="bold")
     parts: list[RenderableType] = [head]
     if trouble:
         parts.append(Text(trouble, style="bold red"))
     parts += [_counts(stats), Text(), _rates(stats), _Sparkline(flow)]
+    if maps:
+        parts += [Text(), _maps(maps)]
     if not stats["dispatchers"]:
         parts += [
             Text(),
@@ -54,7 +65,7 @@ def _counts(stats: Stats) -> Text:
         one = Text(f"{state} ")
         one.append(words.number(count), style=_COLOURS.get(state, "") if count else "dim")
         if state == State.QUEUED and oldest is not None:
-            one.append(f" (oldest {_span(oldest)})")
+            one.append(f" (oldest {words.span(oldest)})")
         told.append(one)
     return Text("  ").join(told)
 
@@ -66,12 +77,8 @@ def _rates(stats: Stats) -> Table:
         table.add_column(justify="right", min_width=7)
     table.add_row("mean of the last", *(f"{one['minutes']} min" for one in stats["rates"]))
     for told, key in _RATES.items():
-        table.add_row(told, *(_rate(one[key]) for one in stats["rates"]))  # type: ignore[literal-required]
+        table.add_row(told, *(words.rate(one[key]) for one in stats["rates"]))  # type: ignore[literal-required]
     return table
-
-
-def _rate(given: float) -> str:
-    return f"{given:,.0f}" if given >= 100 else f"{given:.2g}" if given < 1 else f"{given:.1f}"
 
 
 class _Sparkline:
@@ -83,16 +90,47 @@ class _Sparkline:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if not self._values:
             return
-        told = f" {_rate(self._values[-1])} done a second, {_rate(max(self._values))} at most"
+        told = f" {words.rate(self._values[-1])} done a second, {words.rate(max(self._values))} at most"
         can_draw = console.encoding.startswith("utf")
         line = sparkline(self._values, max(0, options.max_width - len(told))) if can_draw else ""
         yield Text(line, style="green", no_wrap=True, end="")
         yield Text(told)
 
 
+def _maps(jobs: Sequence[JobData]) -> Table:
+    table = _table(("MAP JOB",), ("SHARE", "ITEMS", "FAILED", "A SECOND", "LEFT"))
+    for job in jobs:
+        told = job["map"]
+        if told is None:
+            continue
+        per_second, left = told["per_second"], told["eta_seconds"]
+        cells = (
+            str(job["id"]),
+            job["task"],
+            words.percent(job),
+            words.number(told["items"]),
+            words.number(told["failed"]),
+            "" if per_second is None else words.rate(per_second),
+            "" if left is None else words.span(left),
+        )
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def _table(first: Sequence[str], last: Sequence[str]) -> Table:
+    """Return a table with a column for a task's name, which gives way, between these two."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", expand=True)
+    for name in first:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("TASK", no_wrap=True, overflow="ellipsis", ratio=1)
+    for name in last:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
 def _dispatcher(one: Dispatcher, flow: Flow, tasks: Mapping[int, str]) -> Iterator[RenderableType]:
     who = f"dispatcher {one['id']} on {one['host']}, pid {one['pid']}"
-    age = _span(one["heartbeat_age_seconds"])
+    age = words.span(one["heartbeat_age_seconds"])
     if not one["alive"]:
         yield Text(f"{who}: NOT ALIVE, no heartbeat for {age}", style="bold red")
         return
@@ -102,12 +140,7 @@ def _dispatcher(one: Dispatcher, flow: Flow, tasks: Mapping[int, str]) -> Iterat
 
 
 def _slots(one: Dispatcher, flow: Flow, tasks: Mapping[int, str]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", expand=True)
-    for name in ("WORKER", "PID", "JOB"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("TASK", no_wrap=True, overflow="ellipsis", ratio=1)
-    for name in ("BUSY", "DONE", "FAILED", "PARTIALS"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = _table(("WORKER", "PID", "JOB"), ("BUSY", "DONE", "FAILED", "PARTIALS"))
     for slot in one["slots"]:
         table.add_row(*_row(slot, flow.busy_share(one["id"], slot["worker"]), tasks))
     return table
@@ -126,10 +159,3 @@ def _row(slot: Slot, share: float | None, tasks: Mapping[int, str]) -> tuple[Tex
         words.number(slot["partials"]),
     )
     return tuple(map(Text, cells))  # as they are: no markup
-
-
-def _span(seconds: float) -> str:
-    for unit, size in _UNITS:
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s"

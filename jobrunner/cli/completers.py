@@ -46,6 +46,17 @@ def job_ids(*states: State) -> Completer:
     return complete
 
 
+def map_arguments(context: Context, _: Parameter, begun: str) -> Items:
+    """Propose `key=` for each parameter of the task, and files."""
+    key, at, file = begun.partition("@")
+    if at:
+        return _items(((f"{key}@{name}", "") for name in _files(file)), begun)
+    # Behind an option that has no value yet, click takes arguments for leftovers.
+    name = context.params.get("task") or next(iter(context.args), None)
+    found = _asked(context, lambda client: [client.task(name)]) if name else []
+    return _items(((f"{key}=", "") for task in found for key in task["params"].get("properties", {})), begun)
+
+
 def task_arguments(context: Context, _: Parameter, begun: str) -> Items:
     """Propose `key=` for each parameter of the task that is not given yet; behind the `=`, values if they are few."""
     name = context.params.get("task")

@@ -12,6 +12,7 @@ from jobrunner import sizes
 from jobrunner.cli.options import settings, settings_options
 from jobrunner.cli.teaching import Group
 from jobrunner.store import audit, backup, jobs, migrations
+from jobrunner.store.contradiction import Contradiction
 from jobrunner.store.engine import Store
 
 SHOWN: Final = 20  #: contradictions that are listed
@@ -84,7 +85,7 @@ def _count(connection: Connection) -> int:
     return sum(jobs.counts(connection).values())
 
 
-def _report(path: Path, count: int, found: Iterator[audit.Contradiction]) -> None:
+def _report(path: Path, count: int, found: Iterator[Contradiction]) -> None:
     click.echo(f"the schema of {path} is what this version needs")
     shown = list(islice(found, SHOWN))
     for one in shown:

@@ -30,7 +30,7 @@ class Display(AbstractContextManager["Display"]):
 
 
 class JsonLines(Display):
-    """Each partial result, then the final job, as JSON on a line of its own."""
+    """Each partial result (not the values of a map job), then the final job, as JSON on a line of its own."""
 
     def show(self, news: News) -> None:
         """Print the partial results, and the job if this is all."""

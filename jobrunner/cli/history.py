@@ -131,7 +131,8 @@ def _there_are(job: Job, after: int) -> Iterator[PartialData]:
 def _as_they_come(job: Job, after: int) -> Iterator[PartialData]:
     for one in job.partials(after):
         at = one.at.isoformat().replace("+00:00", "Z")
-        yield {"seq": one.seq, "attempt": one.attempt, "at": at, "value": one.value}
+        told: PartialData = {"seq": one.seq, "attempt": one.attempt, "at": at, "value": one.value}
+        yield told if one.index is None else {**told, "index": one.index}
 
 
 # -- attempts --------------------------------------------------------------------------------------

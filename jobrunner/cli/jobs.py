@@ -111,15 +111,19 @@ def cancel(*, job_id: int, grace: float | None, as_json: bool, url: str) -> None
 
 @click.command(cls=Command)
 @id_argument(State.FAILED, State.CANCELLED)
+@click.option(
+    "--only-failed", is_flag=True, help="Of a map job: keep what has succeeded, run only the other items."
+)
 @json_option
 @url_option
-def retry(*, job_id: int, as_json: bool, url: str) -> None:
+def retry(*, job_id: int, only_failed: bool, as_json: bool, url: str) -> None:
     """Queue a failed or cancelled job again: same id, next attempt.
 
     $ jobrunner retry 42
+    $ jobrunner retry 42 --only-failed
     """
     with Client(url) as client:
-        _print(client.job(job_id).retry().data, as_json=as_json)
+        _print(client.job(job_id).retry(only_failed=only_failed).data, as_json=as_json)
 
 
 @click.command(cls=Command)

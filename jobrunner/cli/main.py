@@ -38,6 +38,8 @@ _SECTIONS: Final = {
         "show": _Entry("jobs:show", "Show a job."),
         "list": _Entry("jobs:list_", "List jobs, newest first."),
         "wait": _Entry("wait:wait", "Wait until jobs are final; the exit status tells their fate."),
+        "result": _Entry("results:result", "Print what a job returned, or each value of a map job."),
+        "items": _Entry("results:items", "List the items of a map job, and what became of them."),
         "partials": _Entry("history:partials", "Print what a job has yielded."),
         "log": _Entry("history:log", "Print what a job printed."),
         "attempts": _Entry("history:attempts", "List the runs of a job, and how they ended."),

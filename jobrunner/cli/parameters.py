@@ -18,10 +18,10 @@ def parsed(arguments: Iterable[str]) -> dict[str, Any]:
     """
     values: dict[str, Any] = {}
     for argument in arguments:
-        key, value = _split(argument)
+        key, value = split(argument)
         if key in values:
             raise click.BadParameter(f"{key} is given twice")
-        values[key] = _read(key, value[1:]) if value.startswith("@") else as_value(value)
+        values[key] = as_value(content(key, value[1:]) if value.startswith("@") else value)
     return values
 
 
@@ -33,7 +33,7 @@ def labels(arguments: Iterable[str]) -> dict[str, str]:
     """
     values: dict[str, str] = {}
     for argument in arguments:
-        key, value = _split(argument)
+        key, value = split(argument)
         if key in values:
             raise click.BadParameter(f"{key} is given twice")
         values[key] = value
@@ -66,7 +66,12 @@ def _finite(text: str) -> float:
     return number
 
 
-def _split(argument: str) -> tuple[str, str]:
+def split(argument: str) -> tuple[str, str]:
+    """Return what stands before the first `=`, and what behind it.
+
+    Raises:
+        click.BadParameter: there is no `=`, or nothing before it.
+    """
     try:
         argument.encode()
     except UnicodeEncodeError:
@@ -77,11 +82,15 @@ def _split(argument: str) -> tuple[str, str]:
     return key, value
 
 
-def _read(key: str, name: str) -> Any:
+def content(key: str, name: str) -> str:
+    """Return the text of the file of this name, of standard input if it is `-`.
+
+    Raises:
+        click.BadParameter: it cannot be read.
+    """
     try:
-        text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+        return sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise click.BadParameter(
             f"{key}: {name!r} cannot be read ({error}); for a text that starts with @, write {key}='\"@...\"'"
         ) from None
-    return as_value(text)

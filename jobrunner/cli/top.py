@@ -16,7 +16,7 @@ from jobrunner.cli.board import frame
 from jobrunner.cli.flow import Flow
 from jobrunner.cli.options import url_option
 from jobrunner.cli.teaching import Command
-from jobrunner.client import Client, ClientError, ProblemError
+from jobrunner.client import Client, ClientError, JobData, ProblemError
 from jobrunner.lifecycle import State
 
 _ANSWER_SECONDS: Final = 5.0  #: until an API that does not answer is said to be away
@@ -71,13 +71,14 @@ class _View:
         self._client = client
         self._flow = Flow()
         self._tasks: dict[int, str] = {}
+        self._maps: list[JobData] = []
         self._last: Stats | None = None
 
     def look(self) -> RenderableType:
         """Return a frame of how things stand now."""
         stats = self._client.stats()
         self._flow.note(stats)
-        self._learn_tasks(set(_jobs_in_hand(stats)))
+        self._learn_jobs(set(_jobs_in_hand(stats)))
         self._last = stats
         return self._frame(stats)
 
@@ -92,14 +93,15 @@ class _View:
             return self._frame(self._last, f"the API is away, trying again: {error}")
 
     def _frame(self, stats: Stats, trouble: str = "") -> RenderableType:
-        return frame(stats, self._flow, self._tasks, self._client.url, trouble)
+        return frame(stats, self._flow, self._tasks, self._client.url, trouble=trouble, maps=self._maps)
 
-    def _learn_tasks(self, ids: set[int]) -> None:
-        """Ask which task each of these jobs is of, unless all are known."""
+    def _learn_jobs(self, ids: set[int]) -> None:
+        """Ask which task each of these jobs is of, unless all are known, and how far map jobs have come."""
         known = {job_id: task for job_id, task in self._tasks.items() if job_id in ids}
-        if ids - known.keys():
-            running = self._client.jobs(state=State.RUNNING, limit=_MOST_RUNNING)
+        if ids - known.keys() or self._maps:
+            running = list(self._client.jobs(state=State.RUNNING, limit=_MOST_RUNNING))
             known |= {job.id: job.task for job in running}
+            self._maps = [job.data for job in running if job.map is not None]
         self._tasks = known
 
 

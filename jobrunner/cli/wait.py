@@ -21,7 +21,7 @@ TIME_IS_UP: Final = 124  #: exit status, as timeout(1) has it
 _LOOK_SECONDS: Final = 1.0  #: between two looks at jobs of which another is waited for, ...
 _LOOK_SECONDS_EACH: Final = 0.01  #: ... or more if there are many
 
-_STATUSES_HELP: Final = """
+STATUSES_HELP: Final = """
 Exit status:
 
   0    all succeeded
@@ -34,7 +34,7 @@ Exit status:
 """
 
 
-@click.command(cls=Command, epilog=_STATUSES_HELP)
+@click.command(cls=Command, epilog=STATUSES_HELP)
 @id_argument(State.QUEUED, State.RUNNING, several=True)
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait no longer.")
 @click.option("--json", "as_json", is_flag=True, help="Print each job whole, as JSON on a line of its own.")

@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from jobrunner.answers import Failure
-from jobrunner.client import AttemptData, JobData, PartialData
+from jobrunner.client import AttemptData, JobData, MapData, PartialData
 from jobrunner.lifecycle import FINAL
 
 _LONGEST_FAILURE: Final = 200  #: characters, where a failure has one line
+_UNITS: Final = (("d", 86_400), ("h", 3600), ("min", 60))
 
 
 def value(given: Any, most: int | None = None) -> str:
@@ -46,8 +47,44 @@ def progress(job: JobData) -> str:
     if said is None:
         return ""
     total = "" if said["total"] is None else f" of {number(said['total'])}"
-    message = f", {said['message']}" if said["message"] else ""
-    return f"{number(said['done'])}{total}{message}"
+    done = f"{number(said['done'])}{total}" if job["map"] is None else items(job["map"])
+    return f"{done}, {said['message']}" if said["message"] else done
+
+
+def items(told: MapData) -> str:
+    """Say how many items of a map job are done, how many of them failed, how fast it goes and how long it will take."""
+    return _figures(
+        f"{number(told['done'] + told['failed'])} of {number(told['items'])} items", told, " a second"
+    )
+
+
+def share(told: MapData) -> str:
+    """Say the same as `items` beside a bar, where there is less room."""
+    return _figures(f"{(told['done'] + told['failed']) / told['items']:4.0%}", told, "/s")
+
+
+def _figures(done: str, told: MapData, each_second: str) -> str:
+    per_second, eta_seconds = told["per_second"], told["eta_seconds"]
+    said = [
+        done,
+        f"{number(told['failed'])} failed" if told["failed"] else "",
+        "" if per_second is None else f"{rate(per_second)}{each_second}",
+        "" if eta_seconds is None else f"{span(eta_seconds)} left",
+    ]
+    return ", ".join(filter(None, said))
+
+
+def rate(given: float) -> str:
+    """Return how many a second, for people."""
+    return f"{given:,.0f}" if given >= 100 else f"{given:.2g}" if given < 1 else f"{given:.1f}"
+
+
+def span(seconds: float) -> str:
+    """Return a time for people: `1.5 min`."""
+    for unit, size in _UNITS:
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
 
 
 def percent(job: JobData) -> str:
@@ -65,7 +102,10 @@ def number(given: float) -> str:
 
 def outcome(job: JobData, most: int | None = None) -> Iterator[str]:
     """Show the result, or what went wrong; nothing if the job is not final."""
-    if job["state"] == "succeeded":
+    told = job["map"]
+    if job["state"] == "succeeded" and told is not None and told["reduce"] is None:
+        yield f"result: {number(told['items'])} values (jobrunner result {job['id']})"
+    elif job["state"] == "succeeded":
         yield f"result: {value(job['result'], most)}"
     error = job["error"]
     if error is not None:
@@ -114,7 +154,9 @@ def lasted(start: str, end: str | None) -> str:
 
 def ending(job: JobData) -> str:
     """Say on one line what became of a job that is final."""
-    return state(job) if job["error"] is None else f"{state(job)}: {failure(job['error'])}"
+    if job["error"] is not None:
+        return f"{state(job)}: {failure(job['error'])}"
+    return state(job) if job["map"] is None else f"{state(job)}: {items(job['map'])}"
 
 
 def description(job: JobData) -> Iterator[str]:
@@ -127,11 +169,29 @@ def description(job: JobData) -> Iterator[str]:
         "due": _at(job["run_at"]),
         "started": _at(job["started_at"]),
         "finished": _at(job["finished_at"]),
-        "progress": progress(job),
-        "partials": str(job["partials"]) if job["partials"] else "",
+        **_sweep(job),
     }
     yield from (f"  {name:10} {text}" for name, text in facts.items() if text)
     yield from (f"  {line}" for line in outcome(job))
+
+
+def _sweep(job: JobData) -> dict[str, str]:
+    """Return how far the job has come; of a map job, also what it was asked."""
+    told = job["map"]
+    if told is None:
+        return {"progress": progress(job), "partials": str(job["partials"]) if job["partials"] else ""}
+    reduce = told["reduce"]
+    limits = {name: told[name] for name in _LIMITS}
+    return {
+        "reduce": "" if reduce is None else f"{reduce['task']} {value(reduce['params'])}",
+        "limits": ", ".join(f"{name} {number(most)}" for name, most in limits.items() if most is not None),
+        "progress": items(told),
+        "in hand": number(told["running"]) if told["running"] else "",
+        "failed": f"jobrunner items {job['id']} --state failed" if told["failed"] else "",
+    }
+
+
+_LIMITS: Final = ("max_failed", "max_parallel", "chunk_size")
 
 
 def _at(text: str | None) -> str:

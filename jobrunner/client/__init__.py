@@ -7,9 +7,11 @@ print(client.submit("examples.primes", n=1_000_000).result())
 """
 
 from jobrunner.answers import Attempt as AttemptData
+from jobrunner.answers import Item as ItemData
 from jobrunner.answers import Job as JobData
+from jobrunner.answers import Map as MapData
+from jobrunner.answers import MapOptions, Queue, Stats, SubmitOptions, Task
 from jobrunner.answers import Partial as PartialData
-from jobrunner.answers import Queue, Stats, SubmitOptions, Task
 from jobrunner.client.client import DEFAULT_URL, Client
 from jobrunner.client.errors import (
     BadAnswerError,
@@ -22,6 +24,7 @@ from jobrunner.client.errors import (
 )
 from jobrunner.client.following import Follower
 from jobrunner.client.job import Job, Partial
+from jobrunner.client.streams import Settled
 
 __all__ = [
     "DEFAULT_URL",
@@ -30,15 +33,19 @@ __all__ = [
     "Client",
     "ClientError",
     "Follower",
+    "ItemData",
     "Job",
     "JobCancelledError",
     "JobData",
     "JobFailedError",
+    "MapData",
+    "MapOptions",
     "Partial",
     "PartialData",
     "ProblemError",
     "Queue",
     "RemoteTraceback",
+    "Settled",
     "Stats",
     "SubmitOptions",
     "Task",

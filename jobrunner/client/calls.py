@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from http import HTTPMethod
+from http import HTTPMethod, HTTPStatus
 from typing import Any, TypeVar
 
 from jobrunner.client.errors import BadAnswerError
@@ -37,6 +37,21 @@ class Calls:
             within_seconds=within_seconds,
         )
         return checked(self.transport.call(request).json(), shape)
+
+    def news(
+        self, path: str, shape: type[_Shape], known: int, *, wait_seconds: int, within_seconds: float
+    ) -> _Shape | None:
+        """Wait until there is another version than the one that is `known`; None if time is up before."""
+        request = Request(
+            HTTPMethod.GET,
+            path,
+            [("wait", wait_seconds)],
+            known=known,
+            wait_seconds=wait_seconds,
+            within_seconds=within_seconds,
+        )
+        answer = self.transport.call(request)
+        return None if answer.status == HTTPStatus.NOT_MODIFIED else checked(answer.json(), shape)
 
     def text(self, path: str, query: Query = ()) -> str:
         """Ask for a text."""

@@ -14,11 +14,11 @@ from jobrunner.answers import (
     FinishedList,
     Ids,
     JobPage,
+    MapOptions,
     Queue,
     QueueList,
     Readiness,
     Stats,
-    SubmitOptions,
     Task,
     TaskList,
 )
@@ -69,7 +69,7 @@ class Client:
         found = os.environ.get("JOBRUNNER_URL", DEFAULT_URL) if url is None else url
         token = os.environ.get("JOBRUNNER_TOKEN") if token is None else token
         self._calls = Calls(Transport(found, token or None, timeout_seconds, patience_seconds))
-        self._options: SubmitOptions = {}
+        self._options: MapOptions = {}
         self._key: str | None = None
 
     @property
@@ -91,9 +91,7 @@ class Client:
 
     # -- submitting ------------------------------------------------------------------------------------
 
-    def with_options(
-        self, *, idempotency_key: str | None = None, **options: Unpack[SubmitOptions]
-    ) -> "Client":
+    def with_options(self, *, idempotency_key: str | None = None, **options: Unpack[MapOptions]) -> "Client":
         """Return a client whose submissions say this too; it shares this one's connections.
 
         Options stand apart from parameters, for a task may have a parameter of any name.  What is given here
@@ -102,7 +100,8 @@ class Client:
         Args:
             idempotency_key: of one submission: whoever asks for the same again with this key, in another program
                 too, gets what was made the first time.  None: every submission has one of its own.
-            options: what the submissions say.
+            options: what the submissions say; `reduce`, `max_failed`, `max_parallel` and `chunk_size` are for `map`
+                alone.
 
         Raises:
             SettingError: `idempotency_key` is none.
@@ -132,6 +131,24 @@ class Client:
             return []
         made = self._calls.submit("/jobs/batch", body, Ids, self._key)["ids"]
         return [Job(self._calls, one) for one in made]
+
+    def map(
+        self, task: str, items: Iterable[Mapping[str, Any]] | Mapping[str, Iterable[Any]], /, **params: Any
+    ) -> Job:
+        """Submit one job that calls the task for each of many items, which are numbered from 0.
+
+        Its values are `job.values()`, or `job.result()` as a list; what `with_options(reduce=...)` names makes another
+        result of them.  Timeouts, memory limits and retries hold for each item.
+
+        Args:
+            task: its name.
+            items: parameters of each; or by name what parameters run through, a `range` or other values, where of
+                several the last runs fastest.  A range takes no room, however long it is.
+            params: common to all items.
+        """
+        asked = {**self._submission(task, params), "map": _as_asked(items)}
+        data = self._calls.submit("/jobs", asked, JobData, self._key)
+        return Job(self._calls, data["id"], data)
 
     def _submission(self, task: str, params: Mapping[str, Any]) -> dict[str, Any]:
         return {"task": task, "params": dict(params), **self._options}
@@ -229,3 +246,17 @@ class Client:
             if "checks" not in problem.members:
                 raise
             return checked({"ready": False, **problem.members}, Readiness)["checks"]
+
+
+def _as_asked(items: Iterable[Mapping[str, Any]] | Mapping[str, Iterable[Any]]) -> Any:
+    """Return the `map` of a submission."""
+    if isinstance(items, Mapping):
+        return {name: _axis(values) for name, values in items.items()}
+    return [dict(one) for one in items]
+
+
+def _axis(values: Any) -> Any:
+    if isinstance(values, range):
+        return {"range": [values.start, values.stop, values.step]}
+    # A text is no list of letters: the API will say so.
+    return values if isinstance(values, Mapping | str) else list(values)

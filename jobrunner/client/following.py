@@ -19,7 +19,7 @@ _PAGE: Final = 1000
 
 
 class News(NamedTuple):
-    """What a look found: the job, and partial results that no look before it has found.
+    """What a look found: the job, and partial results that no look before it has found, but none of a map job.
 
     Attributes:
         is_last: nothing more will come, unless somebody asks for a retry.
@@ -33,7 +33,10 @@ class News(NamedTuple):
 
 
 class Follower:
-    """Looks at one job; each of its partial results is found once."""
+    """Looks at one job; each of its partial results is found once.
+
+    The values of a map job, of which there may be millions, are left out.
+    """
 
     def __init__(self, client: Client, job_id: int) -> None:
         self._job = client.job(job_id)
@@ -46,7 +49,7 @@ class Follower:
         """Return what is new, at most 1000 partial results at a time; None if nothing is."""
         job = self._job.refresh().data  # first: what a final job has yielded is all there
         seen = (job["version"], job["reason"])
-        behind = job["partials"] > self._seen_partials
+        behind = job["map"] is None and job["partials"] > self._seen_partials
         if seen == self._seen and not behind:
             return None
         partials = self._job.partials_so_far(self._after, _PAGE)["items"] if behind else []
@@ -57,7 +60,7 @@ class Follower:
             self._seen_partials += len(partials)
         self._told_attempts += len(ended)
         self._seen = seen
-        is_last = job["state"] in FINAL and self._seen_partials >= job["partials"]
+        is_last = job["state"] in FINAL and (not behind or self._seen_partials >= job["partials"])
         return News(job, partials, is_last, ended)
 
     def _newly_ended(self, job: JobData) -> list[AttemptData]:

@@ -8,14 +8,16 @@ from typing import Any, Final, Literal, NamedTuple, Self, overload
 
 from jobrunner.answers import Attempt as AttemptData
 from jobrunner.answers import AttemptList, Event, Failure, Progress
+from jobrunner.answers import Item as ItemData
 from jobrunner.answers import Job as JobData
+from jobrunner.answers import Map as MapData
 from jobrunner.answers import Partials as PartialsData
 from jobrunner.client import streams
 from jobrunner.client.calls import Calls, given
 from jobrunner.client.errors import JobCancelledError, JobFailedError, UnreachableError
+from jobrunner.client.streams import WAIT_SECONDS, Settled
 from jobrunner.lifecycle import FINAL, State
 
-WAIT_SECONDS: Final = 30  #: that one request waits; a longer wait is several
 _EARLY_SECONDS: Final = 0.5  #: an answer before that, which tells nothing: as many wait already as may
 
 
@@ -25,12 +27,14 @@ class Partial(NamedTuple):
     Attributes:
         seq: its place in the job's history; they grow, with gaps.
         attempt: the attempt that yielded it.  After a retry the values of earlier attempts stay.
+        index: of a map job, the item whose value it is; else None.
     """
 
     seq: int
     attempt: int
     at: datetime
     value: Any
+    index: int | None = None  # type: ignore[assignment]  # a tuple has a method of this name
 
 
 class Job:
@@ -99,6 +103,11 @@ class Job:
     def progress(self) -> Progress | None:
         """How far it has come; None if it has not said."""
         return self.data["progress"]
+
+    @property
+    def map(self) -> MapData | None:
+        """How many of its items are done, how fast, and when all may be; None if it is no map job."""
+        return self.data["map"]
 
     @property
     def error(self) -> Failure | None:
@@ -170,7 +179,7 @@ class Job:
         return time.monotonic() < end
 
     def result(self, timeout: float | None = None) -> Any:
-        """Return what the task returned, as soon as it has.
+        """Return what the task returned, as soon as it has; of a map job the list of all values, if nothing reduces it.
 
         Raises:
             JobFailedError: the job failed.
@@ -178,6 +187,23 @@ class Job:
             TimeoutError: it is not final after `timeout` seconds.
             UnreachableError: the API was away for longer than the client's patience.
         """
+        self._require_success(timeout)
+        return list(self.values()) if streams.is_swept(self.data) else self.data["result"]
+
+    def values(self, timeout: float | None = None) -> Iterator[Any]:
+        """Return an iterator over the values of a map job, in the order of its items, once all have succeeded.
+
+        Each is read when it is taken: there may be more than memory holds.
+
+        Raises:
+            JobFailedError, JobCancelledError, TimeoutError, UnreachableError: as `result`.
+        """
+        self._require_success(timeout)
+        if streams.is_swept(self.data):
+            return streams.values(self._calls, self.id)
+        return (one["value"] for one in self.items(State.SUCCEEDED))
+
+    def _require_success(self, timeout: float | None) -> None:
         self.wait(timeout)
         if not self.is_final:
             raise TimeoutError(f"job {self.id} is not final after {timeout:g} s")
@@ -187,7 +213,26 @@ class Job:
             raise JobFailedError(self.id, self.error)
         if self.state is State.CANCELLED:
             raise JobCancelledError(self.id)
-        return self.data["result"]
+
+    def items(self, *states: str, after: int | None = None) -> Iterator[ItemData]:
+        """Yield those items of a map job that have succeeded or failed by now, in order.
+
+        Args:
+            states: only these, `succeeded` or `failed`.
+            after: only those with a higher index.
+        """
+        return streams.items(self._calls, self.id, states, after)
+
+    def settled(self, timeout: float | None = None) -> Iterator[Settled]:
+        """Return an iterator over what becomes of a map job's items, in order, as soon as it is known of all before.
+
+        If the job ends early, so does this.
+
+        Raises:
+            TimeoutError: the next one is not there, `timeout` seconds after this call.
+        """
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        return streams.settled(self._calls, self.data, self.map["items"] if self.map else 0, end)
 
     def partials(self, after: int = 0) -> Iterator[Partial]:
         """Yield what the task yields, from the first on or after the seq `after`, until the job is final.
@@ -195,7 +240,8 @@ class Job:
         Each comes once and in order, also when the connection is lost or the API is started again.
         """
         for one in streams.partials(self._calls, self.id, after):
-            yield Partial(one["seq"], one["attempt"], datetime.fromisoformat(one["at"]), one["value"])
+            at = datetime.fromisoformat(one["at"])
+            yield Partial(one["seq"], one["attempt"], at, one["value"], one.get("index"))
 
     def partials_so_far(self, after: int = 0, limit: int = 1000) -> PartialsData:
         """Return at most `limit` of the partial results after the seq `after`, without waiting for more."""
@@ -244,13 +290,17 @@ class Job:
         body = dict(given(grace_seconds=grace_seconds))
         return self._take(self._calls.change(self._path("cancel"), body, JobData, is_repeatable=True))
 
-    def retry(self) -> Self:
+    def retry(self, *, only_failed: bool = False) -> Self:
         """Queue the job again, if it failed or was cancelled.
 
+        Args:
+            only_failed: of a map job, keep what has succeeded and run only the other items.
+
         Raises:
-            ProblemError: it is in another state (status 409).
+            ProblemError: it is in another state (status 409), or no map job (422).
         """
-        return self._take(self._calls.change(self._path("retry"), {}, JobData))
+        body = {"only": "failed"} if only_failed else {}
+        return self._take(self._calls.change(self._path("retry"), body, JobData))
 
     def delete(self) -> None:
         """Remove the job with its history, log and idempotency key, if it is final.

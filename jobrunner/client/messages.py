@@ -22,6 +22,7 @@ class Request(NamedTuple):
         key: an idempotency key.
         is_repeatable: it may be sent again although it is no GET and has no key.
         wait_seconds: for which the API was asked to wait with its answer.
+        known: the version of a job that needs no answer but 304.
         within_seconds: after which nobody wants the answer any more.
     """
 
@@ -32,6 +33,7 @@ class Request(NamedTuple):
     key: str | None = None
     accept: str = _ACCEPT
     is_repeatable: bool = False
+    known: int | None = None
     wait_seconds: float = 0.0
     within_seconds: float = float("inf")
 
@@ -53,6 +55,8 @@ class Request(NamedTuple):
             told["Content-Type"] = "application/json"
         if self.key is not None:
             told["Idempotency-Key"] = self.key
+        if self.known is not None:
+            told["If-None-Match"] = f'"{self.known}"'
         return told
 
 

@@ -66,13 +66,16 @@ class Transport:
             BadAnswerError: the answer is not HTTP.
         """
         connection, response = self._patiently(request, self._opened)
-        rest = b""
+        rest, came = b"", 0
         try:
             while chunk := self._translated(request, lambda: response.read1(_CHUNK)):
+                came += len(chunk)
                 *whole, rest = (rest + chunk).split(b"\n")
                 yield from whole
         finally:
             connection.close()
+        if came < int(response.headers.get("Content-Length", 0)):  # `read1` does not look
+            raise UnreachableError(self._cut())
 
     # -- again -------------------------------------------------------------------------------------
 
@@ -162,9 +165,12 @@ class Transport:
         except OSError as error:
             raise UnreachableError(self._described(error, request)) from error
         except http.client.IncompleteRead as error:
-            raise UnreachableError(f"{self.url} closed the connection in the middle of an answer") from error
+            raise UnreachableError(self._cut()) from error
         except http.client.HTTPException as error:
             raise BadAnswerError(f"{self.url} does not speak HTTP: {error!r}") from error
+
+    def _cut(self) -> str:
+        return f"{self.url} closed the connection in the middle of an answer"
 
     def _described(self, error: OSError, request: Request) -> str:
         if isinstance(error, ConnectionRefusedError | FileNotFoundError):

@@ -78,17 +78,19 @@ class Attempt:
         self._stop: Stop | None = None
         self._peak_bytes = 0
         now = time.monotonic()
-        self._weigh_at = now
-        self._measure_at = now
+        self._weigh_at = self._measure_at = now
         self._next_tick = now + TICK_SECONDS
         # The job's time begins when its process has imported the task modules, which must not take for ever either.
         self._started = now if process.is_ready else float("inf")
         self._kill_at = float("inf") if process.is_ready else now + IMPORT_SECONDS
         self.survived = True
 
-    def run(self) -> Ended:
-        """Hand the ticket over and follow it to its end; what it says goes into the outbox."""
-        self._process.read_output()  # printed by something that an earlier job left running: nobody's log
+    def run(self) -> Ended | None:
+        """Hand the ticket over and follow it to its end; what it says goes into the outbox.
+
+        Return None if its process died before it had begun.
+        """
+        self._begin()
         while self._last is None and not self._dead:
             self._hear()
             now = time.monotonic()
@@ -97,9 +99,18 @@ class Attempt:
             if now >= self._next_tick:
                 self._next_tick = now + TICK_SECONDS
                 self._tick(now)
+        if self._dead and self._last is None and not self._has_begun():
+            self.survived = False
+            return None
         ended = self._ended()
         self._conclude(ended)
         return ended
+
+    def _begin(self) -> None:
+        self._process.read_output()  # printed by something that an earlier job left running: nobody's log
+
+    def _has_begun(self) -> bool:
+        return True
 
     def ran(self, seconds: float) -> Ran:
         """Return how the ticket was run, which took `seconds`."""
@@ -118,6 +129,9 @@ class Attempt:
         if self._outbox.is_stuck:  # its Pipe fills up meanwhile, and that slows the task
             self._pause.wait(until - now)
             return
+        if self._process.pending:
+            self._take_lines()
+            return
         if not self._unsent:
             self._unsent = memoryview(next(self._after, b""))
         if self._unsent and self._process.is_ready and self._stop is None:
@@ -135,27 +149,38 @@ class Attempt:
             self._read_what_is_left()
 
     def _read_lines(self) -> None:
-        said: list[tuple[EventKind, str]] = []
         try:
-            for line in self._process.reader.read():
-                self._take(line, said)
+            self._process.pending += self._process.reader.read()
         except EOFError:  # it dies, or it closed what it must not; either way it cannot be heard any more
             self._process.forget("pipe")
             self._deaf = True
             self._kill_at = min(self._kill_at, time.monotonic() + DEAF_SECONDS)
         except GarbageError:
-            self._process.forget("pipe")
-            self._garbage = True
-            if self._death is None:
-                self._process.signal_group(signal.SIGKILL)
+            self._end_garbage()
+        self._take_lines()
+
+    def _take_lines(self) -> None:
+        """Take in what was read, up to the attempt's last line: what follows is another's."""
+        said: list[tuple[EventKind, str]] = []
+        lines = self._process.pending
+        try:
+            while lines and self._last is None:
+                self._take(lines.popleft(), said)
+        except GarbageError:
+            self._end_garbage()
         if said:
             self._slot.partials += sum(kind is EventKind.PARTIAL for kind, _ in said)
             self._outbox.add(self._report(tuple(said)))
 
+    def _end_garbage(self) -> None:
+        self._process.pending.clear()
+        self._process.forget("pipe")
+        self._garbage = True
+        if self._death is None:
+            self._process.signal_group(signal.SIGKILL)
+
     def _take(self, line: bytes, said: list[tuple[EventKind, str]]) -> None:
         letter, meant = line[:1], meaning(line)
-        if self._last is not None:  # after its last word
-            raise GarbageError
         if not self._process.is_ready:
             if letter == Kind.HELLO.value:
                 self._process.read_output()
@@ -193,6 +218,7 @@ class Attempt:
 
     def _read_what_is_left(self) -> None:
         """Take in what a process that is dead by now had said before."""
+        self._take_lines()
         while self._last is None and self._readable("pipe"):
             self._read_lines()
 
@@ -313,11 +339,8 @@ class Attempt:
         if ending is Ending.TIMEOUT:
             return f"it ran past its timeout of {self._ticket.timeout_seconds:g} s"
         if ending is Ending.MEMORY_LIMIT:
-            used, limit = (
-                sizes.in_words(self._peak_bytes),
-                sizes.in_words(self._ticket.memory_limit_bytes or 0),
-            )
-            return f"it used {used}, its memory_limit is {limit}"
+            limit = sizes.in_words(self._ticket.memory_limit_bytes or 0)
+            return f"it used {sizes.in_words(self._peak_bytes)}, its memory_limit is {limit}"
         if self._garbage:
             return "it spoke garbage on its Pipe: does the task write to descriptors that it did not open?"
         if self._was_deaf:

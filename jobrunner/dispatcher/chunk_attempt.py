@@ -35,8 +35,8 @@ class ChunkAttempt(Attempt):
         self._watched = chunk.first - 1  # the item that ran at the last tick
         self._begun_at = time.monotonic()
         self._item_seconds: float | None = None
-        process.tail.begin(chunk.first)
-        self._slot.given_back = 0
+        process.tail.begin(chunk.first, self._upto)
+        self._limit: int | None = None  # set at the last tick: what has not begun by now never will
 
     def ran(self, seconds: float) -> Ran:
         """Return what became of the chunk, which took `seconds`."""
@@ -101,9 +101,8 @@ class ChunkAttempt(Attempt):
 
     def _tick(self, now: float) -> None:
         current = self._process.tail.current
-        if self._process.tail.is_last(now) and self._chunk.first <= current < self._upto - 1:
-            # This item takes longer than a chunk was meant to: others may have room for the rest.
-            self._upto = self._slot.given_back = current + 1
+        if self._process.tail.is_late(now) and self._chunk.first <= current < self._upto - 1:
+            self._give_back(current)
         if current != self._watched:
             self._watched = current
             if self._process.is_ready:
@@ -112,6 +111,15 @@ class ChunkAttempt(Attempt):
             self._look_at_tail()  # while one item runs on, what was done before it need not wait
             self._report_items()
         super()._tick(now)
+
+    def _give_back(self, current: int) -> None:
+        """Give back what waits behind an item that takes longer than a chunk was meant to."""
+        if self._limit is not None and current < self._limit:
+            self._upto = self._slot.given_back = self._limit
+            self._slot.given_back_serial = self._ticket.serial
+        else:  # by the next tick it is certain
+            self._limit = current + 1
+            self._process.tail.limit(self._limit)
 
     def _look_at_tail(self) -> None:
         """Take the values that were put aside, but not sent."""
@@ -132,9 +140,9 @@ class ChunkAttempt(Attempt):
 
     def _charge(self, ended: Ended) -> None:
         """Find who pays for an end that came too early."""
-        if self._last is not None and ended.error is not None:  # it never came to an item
+        if self._last is not None and self._last[1] is not None:  # an error: it never came to an item
             for item in range(self._following, self._upto):
-                self._fail(item, ended.error)
+                self._fail(item, ended.error or {})
             return
         self._look_at_tail()
         current = self._process.tail.current
@@ -143,7 +151,7 @@ class ChunkAttempt(Attempt):
             if has_begun and self._chunk.once and ended.ending is Ending.RELEASED:
                 why = "its dispatcher had to stop, and crash_retries is 0: it is not run twice"
                 self._fail(self._following, error(Ending.LOST, why))
-        elif self._following < self._upto and ended.error is not None:
+        elif self._last is None and self._following < self._upto and ended.error is not None:
             self._fail(self._following, ended.error)
 
     def _fail(self, item: int, told: dict[str, Any]) -> None:

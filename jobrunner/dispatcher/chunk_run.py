@@ -64,7 +64,7 @@ class ChunkRun:
         self._send(following)
         return json.dumps({"following": following, "seconds": time.monotonic() - started})
 
-    def _loop(
+    def _loop(  # noqa: C901 - one straight line, a million times
         self, call: Call, rows: Iterator[tuple[int, Sequence[Any]]], stop_at: float, job: CurrentJob
     ) -> int | None:
         """Return the last item that was run; None if there was none."""
@@ -72,7 +72,8 @@ class ChunkRun:
         send_at = monotonic() + SEND_SECONDS
         item = None
         for item, row in rows:
-            begin(item)
+            if not begin(item):
+                return item - 1
             job.item = item
             try:
                 value = call(*row)
@@ -139,7 +140,7 @@ def _calls(task: Task, params: dict[str, Any], cut: Cut) -> tuple[Call, Iterator
         names = list(columns)
         rows = zip(*columns.values(), strict=True)
         function = functools.partial(task.function, **common) if common else task.function
-        if task.parameters.names[: len(names)] == names:
+        if task.parameters.positional[: len(names)] == names:
             return function, rows
         return lambda *row: function(**dict(zip(names, row, strict=True))), rows
 

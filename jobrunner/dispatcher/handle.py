@@ -8,14 +8,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from multiprocessing import Pipe
 from typing import Final, NamedTuple
 
 from jobrunner import kernel
 from jobrunner.dispatcher.lines import READ_BYTES, GarbageError, Hello, Kind, LineReader, meaning
 from jobrunner.dispatcher.tail import Tail
-from jobrunner.dispatcher.tickets import Code, Limits
+from jobrunner.dispatcher.tickets import Code, Limits, Ticket
 
 IMPORT_SECONDS: Final = 120.0  #: for all task modules together
 GREETING_BYTES: Final = 4096  #: of what is printed while they are imported
@@ -90,6 +91,12 @@ class Handle:
         os.set_blocking(output, False)
         os.set_blocking(ours.fileno(), False)
         self.reader = LineReader(ours.fileno(), max(sizes[:2]) + LINE_SPARE_BYTES)
+        self.pending: deque[bytes] = deque()  #: lines that were read, and that nobody has taken yet
+        self.gate = self.tail.gate
+        self._ahead_upto = 0  # the serial of the last ticket that was sent ahead
+        self.is_withdrawn = True  #: whether no ticket may begin that was sent ahead
+        self.hears_output = True  #: whether what is printed wakes whoever waits for the process
+        self._death: Death | None = None
         self.selector = selectors.DefaultSelector()
         self.selector.register(ours.fileno(), selectors.EVENT_READ, "pipe")
         self.selector.register(output, selectors.EVENT_READ, "output")
@@ -99,7 +106,41 @@ class Handle:
     def is_unfit(self) -> bool:
         """Whether the process, which has nothing to do, has ended or speaks all the same."""
         ready = {key.data for key, _ in self.selector.select(0)}
-        return "death" in ready or (self.is_ready and ("pipe" in ready or self.reader.is_amid_a_line))
+        speaks = "pipe" in ready or self.pending or self.reader.is_amid_a_line
+        return "death" in ready or (self.is_ready and bool(speaks))
+
+    # -- tickets that are sent ahead ----------------------------------------------------------------
+
+    def send_ahead(self, tickets: Sequence[Ticket]) -> None:
+        """Hand over several tickets, in the order of their serials; all of them fit into the Pipe."""
+        self._ahead_upto = tickets[-1].serial
+        self.gate.open(self._ahead_upto)
+        self.is_withdrawn = False
+        self.forget("output")  # it waits by itself until what it has printed is read
+        self.hears_output = False
+        if self.send(memoryview(b"".join([ticket.line_ahead for ticket in tickets]))):
+            self.signal_group(
+                signal.SIGKILL
+            )  # half a ticket is none; what has not begun runs in the next process
+
+    def has_ahead(self, ticket: Ticket) -> bool:
+        """Whether the ticket was sent ahead, and not taken back."""
+        return ticket.serial <= self._ahead_upto
+
+    def withdraw(self) -> int:
+        """Take back what was sent ahead and has not begun; return the serial of what has begun last."""
+        if not self.is_withdrawn:
+            self.is_withdrawn = True
+            self.gate.close()
+            self.selector.select(0)  # the system call in between: see `gate`
+            self._ahead_upto = min(self._ahead_upto, self.gate.begun)
+        return self.gate.begun
+
+    def hear_output(self) -> None:
+        """Be woken again by what is printed."""
+        if not self.hears_output:
+            self.hears_output = True
+            self.selector.register(self._output, selectors.EVENT_READ, "output")
 
     def has_said(self, hello: Hello) -> None:
         """Take note that it has come up."""
@@ -178,15 +219,23 @@ class Handle:
 
     def kill(self) -> Death:
         """Kill the process and its process group; return how it ended."""
+        if self._death is not None:
+            return self._death
         self.signal_group(signal.SIGKILL)
         _, status, used = os.wait4(self.pid, 0)
         self._popen.returncode = os.waitstatus_to_exitcode(status)
-        return Death(
+        self._death = Death(
             signal=_signal_name(os.WTERMSIG(status)) if os.WIFSIGNALED(status) else None,
             exit_code=os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
             cpu_seconds=used.ru_utime + used.ru_stime,
             peak_memory_bytes=used.ru_maxrss * 1024,  # Linux counts it in KiB
         )
+        return self._death
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it was buried."""
+        return self._death is not None
 
     def close(self) -> None:
         """Let go of the descriptors, after `kill`."""

@@ -7,13 +7,17 @@ with its worker, and its stdout.  Imports here are few on purpose: no Flask, no 
 """
 
 import contextlib
+import fcntl
 import inspect
 import json
 import os
 import resource
 import signal
 import sys
+import termios
 import threading
+import time
+from array import array
 from collections.abc import Generator
 from typing import Any, Final
 
@@ -24,11 +28,13 @@ from jobrunner.dispatcher.lines import Kind
 from jobrunner.dispatcher.stopped import Stopped, reset_signals
 from jobrunner.dispatcher.tail import Tail
 from jobrunner.dispatcher.telling import encoded, told, too_large
+from jobrunner.dispatcher.value_stream import ValueStream
 from jobrunner.errors import DuplicateTaskError, TaskModulesError
 from jobrunner.tasks import context, loading
 from jobrunner.tasks.registry import REGISTRY, Task
 
 PROGRESS_CHARACTERS: Final = 1000  #: of the word about the progress
+READ_SECONDS: Final = 0.0002  #: between two looks whether the worker has read what was printed
 STOPPED_STATUS: Final = 128 + signal.SIGTERM
 
 
@@ -46,6 +52,9 @@ class JobProcess:
     ) -> None:
         self._fd = fd
         self._tail = Tail.attach(tail_fd)
+        self._gate = self._tail.gate
+        self._output = os.dup(1)  # the task may do to its stdout as it likes
+        self._unread = array("i", [0])
         self._reader = lines.LineReader(fd)
         self._max_result_bytes = max_result_bytes
         self._max_partial_bytes = max_partial_bytes
@@ -93,8 +102,36 @@ class JobProcess:
                 tickets = self._reader.read()
             except EOFError:
                 return
-            for ticket in tickets:
-                self._run(json.loads(ticket))
+            for line in tickets:
+                ticket = json.loads(line)
+                if self._may_begin(ticket.get("serial")):
+                    self._run(ticket)
+
+    def _may_begin(self, serial: int | None) -> bool:
+        """Whether to run a ticket: it may have come ahead with others, and been taken back."""
+        if serial is None:
+            return True
+        if not self._gate.admits(serial):
+            return False
+        self._gate.begin(serial)
+        self._unread_bytes()  # the system call in between: see `gate`
+        if self._gate.admits(serial):
+            return True
+        self.say((Kind.WITHDRAWN, str(serial)))
+        return False
+
+    def _unread_bytes(self) -> int:
+        """Return how much of what was printed is still in the pipe to the worker."""
+        try:
+            fcntl.ioctl(self._output, termios.FIONREAD, self._unread, True)
+        except OSError:  # it is no pipe, or closed
+            return 0
+        return self._unread[0]
+
+    def _wait_until_read(self) -> None:
+        """Leave the next ticket until the worker has read what this one has printed: whose is it, else?"""
+        while self._unread_bytes():
+            time.sleep(READ_SECONDS)
 
     def _run(self, ticket: dict[str, Any]) -> None:
         reset_signals()  # the job before may have left its own
@@ -120,7 +157,10 @@ class JobProcess:
         context.enter(context.CurrentJob())
         job.silence()  # a thread of the task may live on
         self._tidy()
-        self.say((Kind.USAGE, self._meter.read()), (kind, text))
+        printed = "serial" in ticket and self._unread_bytes() > 0
+        self.say((Kind.USAGE, self._meter.read(printed=printed)), (kind, text))
+        if printed:
+            self._wait_until_read()
 
     def _task(self, name: str) -> Task:
         task = REGISTRY.get(name)
@@ -136,20 +176,16 @@ class JobProcess:
 
     def _reduce(self, task: Task, params: dict[str, Any]) -> str:
         """Call a task with the stream of values that follows its ticket."""
-        values = self._values_to_reduce()
+        values = ValueStream(self._reader.read)
         try:
-            return self._call(task, task.parameters.arguments_beside(values, params))
-        finally:
-            for _ in values:  # what it did not want would be taken for tickets
-                pass
-
-    def _values_to_reduce(self) -> Generator[Any, None, None]:
-        while True:
-            for line in self._reader.read():
-                values = json.loads(line)
-                if values is None:
-                    return
-                yield from values
+            text = self._call(task, task.parameters.arguments_beside(iter(values), params))
+        except Stopped:  # nobody sends the rest
+            raise
+        except BaseException:
+            values.drain()
+            raise
+        values.drain()
+        return text
 
     def _call(self, task: Task, arguments: dict[str, Any]) -> str:
         value = task.function(**arguments)
@@ -211,20 +247,25 @@ class _Meter:
         self.start()
 
     def start(self) -> None:
+        self._started = time.monotonic()
         self._cpu_before, self._peak_before = self._used()
 
     def cpu_seconds(self) -> float:
         """Return what the process has used since it started, and the children that it waited for."""
         return self._used()[0]
 
-    def read(self) -> str:
+    def read(self, *, printed: bool) -> str:
         """Return what the attempt used, as a `lines.Used`."""
+        seconds = time.monotonic() - self._started
         total, peak = self._used()
         # The process's own peak may be an earlier job's: then what is resident now is the better figure.
         if peak <= self._peak_before:
             peak = int(os.pread(self._statm, 200, 0).split()[1]) * resource.getpagesize()
         cpu_seconds = total - self._cpu_before
-        return f'{{"cpu_seconds":{cpu_seconds:.6f},"process_cpu_seconds":{total:.6f},"peak_memory_bytes":{peak}}}'
+        return (
+            f'{{"cpu_seconds":{cpu_seconds:.6f},"process_cpu_seconds":{total:.6f},"peak_memory_bytes":{peak},'
+            f'"seconds":{seconds:.6f},"printed":{"true" if printed else "false"}}}'
+        )
 
     def _used(self) -> tuple[float, int]:
         own = resource.getrusage(resource.RUSAGE_SELF)

@@ -24,6 +24,7 @@ class Kind(bytes, Enum):
     HELLO = b"h"  #: ready; {"tasks", "errors" by module, "refused", "cpu_seconds" so far}
     PARTIAL = b"p"  #: a value that the task yielded
     PROGRESS = b"g"  #: {"done", "total", "message"}
+    WITHDRAWN = b"w"  #: the serial of a ticket that was announced, and then not begun; see `gate`
     USAGE = b"u"  #: what the attempt used, see `Used`; before its last line
     RESULT = b"r"  #: what the task returned: the attempt's last line
     ERROR = b"x"  #: what went wrong, see `Failed`: the attempt's last line
@@ -42,6 +43,8 @@ class Used(msgspec.Struct):
     cpu_seconds: float
     process_cpu_seconds: float
     peak_memory_bytes: int
+    seconds: float = 0.0
+    printed: bool = False  #: whether the process waits until what was printed is read
 
 
 class Failed(msgspec.Struct):
@@ -87,6 +90,7 @@ _MEANINGS: Final[dict[bytes, Callable[[memoryview], Any]]] = {
     Kind.HELLO.value: msgspec.json.Decoder(Hello).decode,
     Kind.PARTIAL.value: _ANYTHING.decode,
     Kind.PROGRESS.value: msgspec.json.Decoder(_Progress).decode,
+    Kind.WITHDRAWN.value: msgspec.json.Decoder(int).decode,
     Kind.USAGE.value: msgspec.json.Decoder(Used).decode,
     Kind.RESULT.value: _ANYTHING.decode,
     Kind.ERROR.value: msgspec.json.Decoder(Failed).decode,

@@ -115,8 +115,8 @@ class Dispatcher:
 
     def _start_what_is_due(self, now: datetime) -> None:
         if self._drain_until is None:
+            self._starter.reduce(self._sweeps.step(now))  # first: it would never come behind a long queue
             self._starter.start(self.id, now, secure=self._secure, ring=self._tell_watchers)
-            self._starter.reduce(self._sweeps.step(now))
         else:
             self._sweeps.step(now)
 
@@ -152,7 +152,7 @@ class Dispatcher:
         if self._drain_until is not None:
             until = min(until, max(self._drain_until, now + timedelta(seconds=0.05)))
         elif self._pool.free and self._starter.has_tasks:
-            until = min(until, moves.next_due_at(self._store) or until, self._sweeps.due_at() or until)
+            until = min(until, moves.next_due_at(self._store) or until, self._sweeps.due_at(now) or until)
         # A stop reaches a ticket only once a worker has it in hand; the result writer closes chunks when it can.
         if self._pool.free and self._sweeps.may_give_back:
             until = min(until, now + timedelta(seconds=0.05))

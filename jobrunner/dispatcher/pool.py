@@ -117,8 +117,8 @@ class WorkerPool:
 
     def given_back(self) -> list[tuple[Ticket, int]]:
         """Return the chunks in hand that will not come to all their items, each with the first one left out."""
-        in_hand = {slot.serial: slot.given_back for slot in self.slots if slot.given_back}
-        return [(one, in_hand[one.serial]) for one in self.in_hand if one.serial in in_hand]
+        told = {slot.given_back_serial: slot.given_back for slot in self.slots if slot.given_back_serial}
+        return [(one, told[one.serial]) for one in self.in_hand if one.serial in told]
 
     def stop(self, ticket: Ticket, stop: Stop) -> bool:
         """Have a ticket end early; return whether a worker has been told.  Else none has it yet: say it again."""

@@ -29,10 +29,8 @@ class Slot(ctypes.Structure):
         ("busy_seconds", ctypes.c_double),  # with tickets that are done
         ("peak_memory_bytes", ctypes.c_int64),  # of the attempt in hand, as last seen; 0: not seen yet
         ("cpu_seconds", ctypes.c_double),  # the same
-        (
-            "given_back",
-            ctypes.c_int64,
-        ),  # of the chunk in hand: the first item that it will not come to; 0: none
+        ("given_back", ctypes.c_int64),  # of a chunk: the first item that it will not come to
+        ("given_back_serial", ctypes.c_int64),  # written last: the ticket of that chunk
         ("stop_ending", ctypes.c_int64),
         ("stop_grace_seconds", ctypes.c_double),
         ("stop_serial", ctypes.c_int64),  # written last: the ticket that is to stop

@@ -44,9 +44,10 @@ class Starter:
         self._paused: Collection[str] = ()
 
     def serve(self, catalogue: Catalogue) -> None:
-        """Run only these tasks from now on."""
+        """Run only these tasks from now on; a map job of another goes back to the queue."""
         self._code = catalogue.code
         self._options = {task["name"]: task["options"] for task in catalogue.tasks}
+        self.sweeps.keep_only(self._options)
 
     @property
     def has_tasks(self) -> bool:
@@ -57,6 +58,8 @@ class Starter:
         """Take note of what became of a ticket."""
         if ticket.chunk is None:
             self._packer.learn(ticket.task, ran.seconds)
+        else:
+            self._shortened.pop((ticket.job_id, ticket.chunk.first), None)
         self.sweeps.returned(ticket, ran, now)
 
     def start(
@@ -124,7 +127,7 @@ class Starter:
                 dispatcher_id,
                 tasks=list(self._options),
                 limit=self._packer.limit(free),
-                map_limit=self.sweeps.room,
+                map_limit=self.sweeps.room(self._paused),
                 choose=choose,
                 # Not the step's `now`: a job may have been submitted while this waited for the write lock.
                 now=self._clock(),
@@ -178,7 +181,6 @@ class Starter:
             return
         try:
             opened = self._open(taken)
-            self._shortened.clear()
         except StoreError:
             for sweep, chunk in taken:
                 sweep.put_back(chunk, now)
@@ -198,11 +200,12 @@ class Starter:
                 for sweep, chunk in taken
                 if not (sweep.may_be_open(chunk) and maps.is_open(connection, sweep.job.id, chunk.first))
             ]
+            maps.shorten_chunks(connection, self._shortened)
             if opened:
-                maps.shorten_chunks(connection, self._shortened)
                 maps.open_chunks(
                     connection, [(sweep.job.id, chunk.first, chunk.item_count) for sweep, chunk in opened]
                 )
+        self._shortened.clear()
         return opened
 
     def _take_back(self) -> None:

@@ -28,10 +28,10 @@ class Sweeps:
     def __len__(self) -> int:
         return len(self._sweeps) + len(self._new)
 
-    @property
-    def room(self) -> int:
-        """How many more may be claimed."""
-        return MOST - len(self)
+    def room(self, paused: Collection[str]) -> int:
+        """Return how many more may be claimed; those of a paused queue are in nobody's way."""
+        held = sum(one.work.queue not in paused for one in self._sweeps.values())
+        return max(0, MOST - held - len(self._new))
 
     def admit(self, claimed: Sequence[Claimed]) -> None:
         """Take map jobs that were just claimed."""
@@ -77,6 +77,10 @@ class Sweeps:
             if keys is None or key in keys:
                 sweep.closing = sweep.closing or ending
 
+    def keep_only(self, tasks: Collection[str]) -> None:
+        """Give back those whose task is not among these."""
+        self.close(Ending.RELEASED, {key for key, one in self._sweeps.items() if one.job.task not in tasks})
+
     def look(self, held: Collection[tuple[int, int]]) -> None:
         """Drop those that are not held any more: their jobs have moved on."""
         for key, sweep in self._sweeps.items():
@@ -109,9 +113,11 @@ class Sweeps:
                     self._end(sweep, sweep.closing, now)
         return ready
 
-    def due_at(self) -> datetime | None:
-        """Return when an item is tried again; None if none is."""
-        return min(filter(None, (one.due_at() for one in self._sweeps.values())), default=None)
+    def due_at(self, now: datetime) -> datetime | None:
+        """Return when an item is tried again that is not due yet; None if none is."""
+        # One that is due and still here may not be handed out: its queue is paused, say.
+        times = (one.due_at() for one in self._sweeps.values() if one.closing is None)
+        return min((time for time in times if time is not None and time > now), default=None)
 
     def _forget(self, sweep: Sweep) -> None:
         self._sweeps.pop((sweep.job.id, sweep.job.attempt), None)

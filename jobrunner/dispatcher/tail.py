@@ -10,11 +10,13 @@ import mmap
 import os
 from typing import Final, NamedTuple, Self
 
+from jobrunner.dispatcher.gate import Gate
+
 BYTES: Final = 256 << 10  #: of values, before they are sent
 _HEADER_BYTES: Final = 64
 _NEVER_SECONDS: Final = 9e9  # as nanoseconds, this is what the header holds
 _SEAL_FUTURE_WRITE: Final = 0x10  # what Linux calls F_SEAL_FUTURE_WRITE; this Python has no name for it
-_FIRST, _USED, _CURRENT, _UNTIL = range(4)  # places in the header
+_FIRST, _USED, _CURRENT, _UNTIL, _LIMIT = range(5)  # places in the header
 
 
 class Seen(NamedTuple):
@@ -32,6 +34,7 @@ class Tail:
         self._map = mmap.mmap(fd, _HEADER_BYTES + BYTES)
         self._view = memoryview(self._map)
         self._header = self._view[:_HEADER_BYTES].cast("q")
+        self.gate: Final = Gate(self._header)  #: at places of its own
         self._values = self._view[_HEADER_BYTES:]
         self._used = 0
 
@@ -84,30 +87,39 @@ class Tail:
         """No item is begun from this monotonic moment on."""
         self._header[_UNTIL] = int(min(moment, _NEVER_SECONDS) * 1e9)
 
-    def start(self, item: int) -> None:
-        """The item is begun."""
+    def start(self, item: int) -> bool:
+        """Announce that an item is begun; return whether it may be."""
         self._header[_CURRENT] = item
+        return item < self._header[_LIMIT]
 
     # -- the worker -------------------------------------------------------------------------------
 
-    def begin(self, first: int) -> None:
-        """Empty it, while the job process has nothing to do, for a chunk that begins with the item `first`."""
+    def begin(self, first: int, limit: int) -> None:
+        """Empty it, while the job process has nothing to do, for the items from `first` to the one before `limit`."""
         self._header[_USED], self._header[_FIRST], self._header[_CURRENT] = 0, first, first - 1
+        self._header[_LIMIT] = limit
         self.begin_until(_NEVER_SECONDS)
+
+    def limit(self, item: int) -> None:
+        """Let no item begin from this one on.
+
+        It may have begun at this very moment.  What `current` says some milliseconds later is certain: by then the
+        job process, which announces first and asks then, has seen the limit, or its announcement is seen here.
+        """
+        self._header[_LIMIT] = item
 
     @property
     def current(self) -> int:
         """The item that was begun last."""
         return self._header[_CURRENT]
 
-    def is_last(self, now: float) -> bool:
-        """Whether the item that was begun last is the chunk's last one, for its time is up."""
-        # One clock for both processes: what has not begun by then never does.
+    def is_late(self, now: float) -> bool:
+        """Whether the chunk has taken its time, and some item runs on."""
         return now * 1e9 >= self._header[_UNTIL]
 
     def see(self) -> Seen:
         """Return what is here.  User code may have written all over it: believe nothing."""
-        first, used, current, _ = self._header[:4]
+        first, used, current = self._header[_FIRST], self._header[_USED], self._header[_CURRENT]
         values = bytes(self._values[: min(max(0, used - 1), BYTES)])
         return Seen(first, values, current) if self._header[_FIRST] == first else Seen(first, b"", current)
 

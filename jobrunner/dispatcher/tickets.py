@@ -62,8 +62,20 @@ class Ticket(NamedTuple):
     @property
     def line(self) -> bytes:
         """The ticket as a job process reads it."""
+        return self._line("")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it may travel with others: see `gate`."""
+        return self.chunk is None and not self.reduces and self.memory_limit_bytes is None
+
+    @property
+    def line_ahead(self) -> bytes:
+        """The same, where others travel with it; see `gate`."""
+        return self._line(f',"serial":{self.serial}')
+
+    def _line(self, more: str) -> bytes:
         head = f'{{"id":{self.job_id},"attempt":{self.attempt},"task":{json.dumps(self.task)}'
-        more = ""
         if self.chunk is not None:
             more = f',"chunk":{{"items":{self.chunk.items},"seconds":{json.dumps(self.chunk.seconds)}}}'
         elif self.reduces:

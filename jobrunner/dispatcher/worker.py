@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 from multiprocessing.queues import Queue
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.util import Finalize
-from typing import Any
+from typing import Any, Final
 
 from jobrunner import kernel
 from jobrunner.clock import utc_now
+from jobrunner.dispatcher.ahead import AheadAttempt
 from jobrunner.dispatcher.attempt import Attempt
 from jobrunner.dispatcher.chunk_attempt import ChunkAttempt
 from jobrunner.dispatcher.handle import Handle, kill_children, reap_orphans
@@ -26,6 +27,9 @@ from jobrunner.dispatcher.tickets import Code, Limits, Ran, Ticket
 from jobrunner.lifecycle import Ending
 from jobrunner.reports import Ended, Report
 from jobrunner.store.engine import Store
+
+TRAIN_BYTES: Final = 1 << 15  #: of tickets that travel together: the Pipe takes more than four times as much
+TICKET_BYTES: Final = 200  #: roughly, beside its parameters
 
 
 class Worker:
@@ -64,7 +68,12 @@ class Worker:
         ran: list[Ran] = []
         self._waiting = deque(bundle)
         while self._waiting:
-            ran.append(self._run_one(self._waiting.popleft(), time.monotonic()))
+            ticket = self._waiting.popleft()
+            one = self._run_one(ticket, time.monotonic())
+            if one is None:  # its process died of something else, before its turn came
+                self._waiting.appendleft(ticket)
+            else:
+                ran.append(one)
             if self._waiting and time.monotonic() >= self._outbox.due_at:
                 self._outbox.flush()
         while not self._outbox.flush():
@@ -72,7 +81,7 @@ class Worker:
             time.sleep(FULL_SECONDS)
         return ran
 
-    def _run_one(self, ticket: Ticket, started: float) -> Ran:
+    def _run_one(self, ticket: Ticket, started: float) -> Ran | None:
         slot = self._slot
         slot.peak_memory_bytes, slot.cpu_seconds = 0, 0.0
         slot.job_id, slot.attempt, slot.since, slot.serial = (
@@ -85,17 +94,26 @@ class Worker:
         process.jobs += 1
         attempt = self._attempt(ticket, process)
         ended = attempt.run()
-        if ticket.chunk is None:  # which is no attempt of its own
-            slot.done += ended.ending is Ending.SUCCEEDED
-            slot.failed += ended.ending is not Ending.SUCCEEDED
-        slot.busy_seconds += time.monotonic() - started
         slot.serial = 0
-        if not attempt.survived:
+        ran = None
+        if ended is not None:
+            ran = attempt.ran(time.monotonic() - started)
+            slot.busy_seconds += ran.seconds
+            if ticket.chunk is None:  # which is no attempt of its own
+                slot.done += ended.ending is Ending.SUCCEEDED
+                slot.failed += ended.ending is not Ending.SUCCEEDED
+        if not attempt.survived and not (ended is not None and self._is_next_ahead):
             self._outbox.flush()  # where a process can be started no more, this is told all the same
             process.close()
             self._process = self._new_process(ticket.code)
-        reap_orphans(self._process.pid)
-        return attempt.ran(time.monotonic() - started)
+        if not self._is_next_ahead:
+            reap_orphans(self._process.pid)
+        return ran
+
+    @property
+    def _is_next_ahead(self) -> bool:
+        """Whether the job process has got the next ticket already, and may have answered it."""
+        return bool(self._waiting) and self._process.has_ahead(self._waiting[0])
 
     def _attempt(self, ticket: Ticket, process: Handle) -> Attempt:
         around: dict[str, Any] = {
@@ -110,6 +128,8 @@ class Worker:
             return ChunkAttempt(ticket, ticket.chunk, process, **around)
         if ticket.reduces:
             return Attempt(ticket, process, after=self._values_of(ticket.job_id), **around)
+        if process.has_ahead(ticket):
+            return AheadAttempt(ticket, process, **around)
         return Attempt(ticket, process, **around)
 
     def _values_of(self, job_id: int) -> Iterator[bytes]:
@@ -121,15 +141,21 @@ class Worker:
     def _tick(self) -> None:
         """Look around while a ticket runs: is the dispatcher there, does anybody wait behind this ticket?"""
         self._end_if_orphan()
-        while self._waiting:
+        begun = [ticket for ticket in self._waiting if self._process.has_ahead(ticket)]
+        returned = list(self._waiting)[len(begun) :]
+        self._waiting = deque(begun)
+        for ticket in returned:
             # This ticket takes longer than its bundle was meant to: others may have room for the rest.
-            ticket = self._waiting.popleft()
             released = Ended(Ending.RELEASED, worker=self._index)
             self._outbox.add(Report(ticket.job_id, ticket.attempt, utc_now(), (), released))
 
     def _process_for(self, ticket: Ticket) -> Handle:
         """Return the warm job process, or a new one where the old one has had its time."""
         process = self._process
+        if process.has_ahead(ticket):
+            return process
+        process.withdraw()
+        process.hear_output()
         limit = ticket.memory_limit_bytes
         unfit = process.is_unfit()  # an earlier job's doing, or somebody's: no fault of this one
         worn = process.jobs >= self._limits.max_jobs_per_process
@@ -138,7 +164,20 @@ class Worker:
             self._end_process()
             process.close()
             self._process = self._new_process(ticket.code)
+        elif process.is_ready and len(train := self._train(ticket)) > 1:
+            process.send_ahead(train)
         return self._process
+
+    def _train(self, first: Ticket) -> list[Ticket]:
+        """Return the tickets that travel together: those that need no look at the process between them."""
+        room = min(TRAIN_BYTES, (self._limits.max_jobs_per_process - self._process.jobs) * TICKET_BYTES)
+        train: list[Ticket] = []
+        for ticket in (first, *self._waiting):
+            room -= TICKET_BYTES + len(ticket.params)
+            if not ticket.is_plain or ticket.code != first.code or room < 0:
+                break
+            train.append(ticket)
+        return train
 
     def _resident_bytes(self) -> int:
         return kernel.usage(kernel.descendants(os.getpid())).resident_bytes

@@ -3,6 +3,6 @@
 With the setting `tasks = jobrunner.examples` all are served: importing a module registers its task.
 """
 
-from jobrunner.examples import mandelbrot, pi, primes, train_digits, word_count
+from jobrunner.examples import is_prime, mandelbrot, pi, primes, train_digits, word_count
 
-__all__ = ["mandelbrot", "pi", "primes", "train_digits", "word_count"]
+__all__ = ["is_prime", "mandelbrot", "pi", "primes", "train_digits", "word_count"]

@@ -4,72 +4,86 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, Generic, TypeVar
+from concurrent.futures import CancelledError
+from typing import Any, Generic, TypeVar
 
-from jobrunner.client import ClientError
-from jobrunner.executor.calls import Params
-from jobrunner.executor.future import JobFuture
-
-BATCH_BYTES: Final = (
-    4 << 20
-)  #: of parameters, after which a request has enough; a server takes 16 MiB by default
+from jobrunner.client import ClientError, Job
+from jobrunner.executor.failures import exception
 
 T = TypeVar("T")
 
 
 class Ahead(Generic[T]):
-    """The calls of one `map`: those whose result was not taken yet, and those that are not submitted yet."""
+    """The map jobs of one `map`: those whose results were not all taken yet.
+
+    Results wait in the store until it is their turn: here, no more than a page of them is held.
+    """
 
     def __init__(
         self,
-        submit: Callable[[Sequence[dict[str, Any]]], list[JobFuture[T]]],
-        cancel: Callable[[Sequence[JobFuture[T]]], None],
-        calls: Iterator[Params],
-        chunk: int,
+        take: Callable[[int], Sequence[Any]],
+        submit: Callable[[Sequence[Any]], list[Job]],
+        forget: Callable[[int], bool],
+        window: int,
         most: float,
     ) -> None:
         """Submit nothing yet.
 
         Args:
-            submit: stores a job for each of these parameters.
-            cancel: cancels those that have not begun.
-            calls: may be endless.
-            chunk: calls in one request, at most.
-            most: calls that are submitted and whose result was not taken.
+            take: returns the next items, at most so many; none if there are no more.
+            submit: stores them, as one map job or several.
+            forget: is called with the id of each job whose results are not wanted any more; returns whether it is
+                still this process's, and no parent's.
+            window: items that are taken at a time, at most.
+            most: items that are submitted and whose result was not taken.
         """
+        self._take = take
         self._submit = submit
-        self._cancel = cancel
-        self._calls = calls
-        self._chunk = chunk
+        self._forget = forget
+        self._window = window
         self._most = most
-        self._futures: deque[JobFuture[T]] = deque()
+        self._ahead = 0
+        self._jobs: deque[Job] = deque()
 
     def fill(self) -> None:
-        """Submit as many as there is room for."""
-        while len(self._futures) + self._chunk <= self._most and (many := self._next()):
-            self._futures.extend(self._submit(many))
+        """Submit as many as there is room for; if that goes wrong, none of them is wanted."""
+        try:
+            while self._ahead + self._window <= self._most and (items := self._take(self._window)):
+                self._jobs.extend(self._submit(items))
+                self._ahead += len(items)
+        except BaseException:
+            self._leave_all()
+            raise
 
     def results(self, end: float) -> Iterator[T]:
         """Yield results until the monotonic time `end`; whoever leaves early wants none of the rest."""
         try:
-            while self._futures:
-                result = self._futures[0].result(None if end == float("inf") else end - time.monotonic())
-                self._futures.popleft()
-                self.fill()
-                yield result
+            while self._jobs:
+                yield from self._of(self._jobs[0], end)
+                self._forget(self._jobs.popleft().id)
         finally:
-            # What could not be cancelled is done for nothing, and does no harm.
-            with contextlib.suppress(ClientError):
-                self._cancel(self._futures)
+            self._leave_all()
 
-    def _next(self) -> list[dict[str, Any]]:
-        """Return the parameters for one request."""
-        many: list[dict[str, Any]] = []
-        size = 0
-        while len(many) < self._chunk and size < BATCH_BYTES:
-            call = next(self._calls, None)
-            if call is None:
-                break
-            many.append(call.value)
-            size += call.size
-        return many
+    def _of(self, job: Job, end: float) -> Iterator[T]:
+        missing = job.map["items"] if job.map else 0
+        for item in job.settled(end - time.monotonic()):
+            if item.error is not None:
+                failure = exception(job.id, item.error)
+                failure.add_note(f"(item {item.index} of job {job.id})")
+                raise failure
+            missing -= 1
+            self._ahead -= 1
+            self.fill()
+            yield item.value
+        if missing:  # the job has ended before
+            error = job.refresh().error
+            raise CancelledError if error is None else exception(job.id, error)
+
+    def _leave_all(self) -> None:
+        while self._jobs:
+            job = self._jobs.popleft()
+            if self._forget(job.id):
+                with contextlib.suppress(
+                    ClientError
+                ):  # it has ended, or does its work for nothing and no harm
+                    job.cancel()

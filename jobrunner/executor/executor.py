@@ -1,7 +1,9 @@
 """The executor: calls become jobs, and jobs become futures."""
 
 import concurrent.futures
+import contextlib
 import functools
+import sys
 import threading
 import time
 import uuid
@@ -9,14 +11,14 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from http import HTTPStatus
 from typing import Any, Final, ParamSpec, TypeVar, Unpack, overload
 
-from jobrunner.client import Client, Job, ProblemError, SubmitOptions, forks
+from jobrunner.client import Client, ClientError, Job, ProblemError, SubmitOptions, forks
 from jobrunner.executor.ahead import Ahead
-from jobrunner.executor.calls import Callables, Callee
-from jobrunner.executor.future import JobFuture
+from jobrunner.executor.calls import Callables
+from jobrunner.executor.future import JobFuture, is_cancelled
 from jobrunner.executor.watch import Watch
+from jobrunner.executor.windows import Windows
 
 LABEL: Final = "executor"  #: the key of the label by which the jobs of one executor are found
-CHUNK: Final = 500  #: jobs that `map` submits in one request
 PATIENCE_SECONDS: Final = 120.0  #: for an API that is away while futures are pending
 
 P = ParamSpec("P")
@@ -30,7 +32,7 @@ _ITS_OWN_POOL: Final = (
 
 
 class Executor(concurrent.futures.Executor):
-    """Runs calls of tasks as jobs on the server, where they are kept.
+    """Runs calls of tasks as jobs on the server, where they are kept; all calls of a `map` are one map job.
 
     It takes the place of a `ProcessPoolExecutor`.  What is different:
 
@@ -81,6 +83,7 @@ class Executor(concurrent.futures.Executor):
         labels = {LABEL: self.run}
         self._client = self._asking.with_options(**self._options).with_options(labels=labels)
         self._watch = Watch(self._asking, labels)
+        self._maps: dict[int, Job] = {}  # whose results were not all taken
         # One at a time, so that the ids of jobs ascend in the order in which they become known.
         self._submitting = threading.Lock()
 
@@ -108,42 +111,48 @@ class Executor(concurrent.futures.Executor):
         """
         callee = self._callables.task(fn)
         params = callee.params(args, kwargs).value
-        return self._stored(lambda: [self._client.submit(callee.task, **params)])[0]
+        with self._submitting:
+            self._require_open()
+            future: JobFuture[Any] = JobFuture(self._client.submit(callee.task, **params), self._watch.forget)
+            self._watch.add([future])
+        return future
 
     def map(
         self,
         fn: Callable[..., T] | str,
         *iterables: Iterable[Any],
         timeout: float | None = None,
-        chunksize: int = CHUNK,
+        chunksize: int | None = None,
         buffersize: int | None = None,
     ) -> Iterator[T]:
         """Return an iterator over the results of `fn` for the items of the iterables, in order.
 
-        If it is left before its end, the jobs that have not begun are cancelled.
+        They are the items of a map job, or of several if they take megabytes; a range of any length takes next to
+        nothing.  When the iterator is left before its end, as also by an exception, the jobs are cancelled.
 
         Args:
             fn: a task, or its name.
             *iterables: one for each argument; the shortest ends it.
             timeout: in seconds from this call, after which the iterator raises TimeoutError.
-            chunksize: the most jobs that are submitted in one request; each item is a job of its own.
-            buffersize: the most jobs that are submitted and whose result was not taken yet, so that iterables
-                may be endless; they are submitted half of them at a time, or fewer if `chunksize` is less.
-                None submits all at once, before this returns.
+            chunksize: how many items a worker is handed at a time; None: as many as take a moment.
+            buffersize: the most items that are submitted and whose result was not taken yet, so that iterables
+                may be endless; half of them are one map job.  None submits all before this returns.
 
         Raises:
             ValueError: `chunksize` or `buffersize` is less than 1.
             TypeError, RuntimeError, ClientError: as `submit`.
         """
-        if chunksize < 1 or (buffersize is not None and buffersize < 1):
+        if any(size is not None and size < 1 for size in (chunksize, buffersize)):
             raise ValueError("chunksize and buffersize must be >= 1")
         callee = self._callables.task(fn)
         end = float("inf") if timeout is None else time.monotonic() + timeout
+        windows = Windows(callee, iterables)
+        client = self._client if chunksize is None else self._client.with_options(chunk_size=chunksize)
         ahead = Ahead[T](
-            functools.partial(self._submit_many, callee),
-            self._watch.cancel_queued,
-            (callee.params(args, {}) for args in zip(*iterables, strict=False)),
-            chunksize if buffersize is None else min(chunksize, max(1, buffersize // 2)),
+            windows.take,
+            functools.partial(self._map, client, callee.task, windows),
+            self._forget,
+            sys.maxsize if buffersize is None else max(1, buffersize // 2),
             float("inf") if buffersize is None else buffersize,
         )
         ahead.fill()
@@ -154,7 +163,7 @@ class Executor(concurrent.futures.Executor):
 
         Args:
             wait: return when all futures are done.
-            cancel_futures: cancel those whose jobs have not begun.
+            cancel_futures: cancel those whose jobs have not begun, and every `map` whose results were not all taken.
 
         Raises:
             ClientError: the API could not be asked to cancel.
@@ -162,26 +171,37 @@ class Executor(concurrent.futures.Executor):
         """
         with self._submitting:
             self._is_shut_down = True
+        maps = list(self._maps.values())
         if cancel_futures:
             self._watch.cancel_queued(self._watch.pending())
+            for job in maps:
+                is_cancelled(job)
         if wait:
             self._watch.join()
+            for job in maps:
+                with contextlib.suppress(ClientError):  # whoever takes its results will be told
+                    job.wait()
+                self._forget(job.id)  # there is nothing to cancel any more
             self._client.close()
 
-    def _submit_many(self, callee: Callee, many: Sequence[dict[str, Any]]) -> list[JobFuture[Any]]:
-        """Submit in one request, or in several if one would be too large."""
+    def _map(self, client: Client, task: str, windows: Windows, items: Sequence[Any]) -> list[Job]:
+        """Submit these items as one map job, or as several if one would be too large for a request."""
         try:
-            return self._stored(lambda: self._client.submit_many(callee.task, many))
+            with self._submitting:
+                self._require_open()
+                job = client.map(task, windows.asked(items), **windows.params)
+                self._maps[job.id] = job
+                return [job]
         except ProblemError as problem:
-            if problem.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE or len(many) == 1:
+            if problem.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE or len(items) == 1:
                 raise
-        half = len(many) // 2
-        return self._submit_many(callee, many[:half]) + self._submit_many(callee, many[half:])
+        half = len(items) // 2
+        submit = functools.partial(self._map, client, task, windows)
+        return [*submit(items[:half]), *submit(items[half:])]
 
-    def _stored(self, submit: Callable[[], Sequence[Job]]) -> list[JobFuture[Any]]:
-        with self._submitting:
-            if self._is_shut_down:
-                raise RuntimeError("cannot schedule new futures after shutdown")
-            futures: list[JobFuture[Any]] = [JobFuture(job, self._watch.forget) for job in submit()]
-            self._watch.add(futures)
-        return futures
+    def _forget(self, job_id: int) -> bool:
+        return self._maps.pop(job_id, None) is not None
+
+    def _require_open(self) -> None:
+        if self._is_shut_down:
+            raise RuntimeError("cannot schedule new futures after shutdown")

@@ -12,6 +12,21 @@ T = TypeVar("T")
 _ALREADY_FINISHED = "/problems/already-finished"
 
 
+def is_cancelled(job: Job) -> bool:
+    """Cancel a job; return False if it has finished before.
+
+    Raises:
+        ClientError: the API could not be asked to.
+    """
+    try:
+        job.cancel()
+    except ProblemError as problem:
+        if problem.type != _ALREADY_FINISHED:
+            raise
+        return False
+    return True
+
+
 class JobFuture(Future[T]):
     """What a job will come to.
 
@@ -43,11 +58,7 @@ class JobFuture(Future[T]):
             ClientError: the API could not be asked to.
         """
         if not self.done():
-            try:
-                self.job.cancel()
-            except ProblemError as problem:
-                if problem.type != _ALREADY_FINISHED:
-                    raise
+            if not is_cancelled(self.job):
                 return False  # and whoever watches will tell what came of it
             self.become_cancelled()
         return self.cancelled()

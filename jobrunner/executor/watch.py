@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from jobrunner.answers import Finished
 from jobrunner.client import Client, ClientError, JobCancelledError, ProblemError
-from jobrunner.client.job import WAIT_SECONDS
+from jobrunner.client.streams import WAIT_SECONDS
 from jobrunner.executor.failures import exception
 from jobrunner.executor.future import JobFuture
 from jobrunner.lifecycle import State

@@ -28,6 +28,7 @@ class Parameters:
     Attributes:
         schema: JSON Schema 2020-12 of the object that holds the arguments.
         names: of the parameters, in order.
+        positional: of those that may be given without their names.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -46,6 +47,8 @@ class Parameters:
             self._fields = fields
             self._hints = {name: hint for name, hint, _ in fields}
             self.names = list(self._hints)
+            by_name = inspect.Parameter.KEYWORD_ONLY
+            self.positional = [name for name in self.names if signature.parameters[name].kind != by_name]
             self._struct = msgspec.defstruct("parameters", fields, kw_only=True, forbid_unknown_fields=True)
             self.schema = _schema(self._struct, signature)
         except (TypeError, NameError, AttributeError, SyntaxError) as error:
@@ -60,7 +63,7 @@ class Parameters:
             return list(values)
         try:
             return None if hint is None else msgspec.convert(list(values), list[hint], dec_hook=_decode)  # type: ignore[valid-type]
-        except msgspec.ValidationError:
+        except Exception:  # noqa: BLE001 - user code: a __post_init__ may raise anything; then each has its own look
             return None
 
     def arguments_beside(self, first: Any, given: dict[str, Any]) -> dict[str, Any]:

@@ -123,6 +123,7 @@ def job(**changes: Any) -> dict[str, Any]:
         "state": "queued",
         "reason": "waiting for a worker",
         "progress": None,
+        "map": None,
         "partials": 0,
         "result": None,
         "error": None,
@@ -157,6 +158,31 @@ def running(version: int, **more: Any) -> dict[str, Any]:
 
 def ended(state: str, version: int, **more: Any) -> dict[str, Any]:
     return running(version, **{"ran_seconds": 1.25, **more}) | {"state": state}
+
+
+def swept(shown: dict[str, Any], **told: Any) -> dict[str, Any]:
+    """Return a job that the API shows as a map job, of which it tells this."""
+    sweep = {"items": 3, "done": 0, "failed": 0, "running": 0, "per_second": None, "eta_seconds": None}
+    limits = {"max_failed": None, "max_parallel": None, "chunk_size": None}
+    return shown | {"map": {**sweep, **limits, "reduce": None, **told}}
+
+
+def items(*told: Any, start: int = 0, following: int | None = None) -> dict[str, Any]:
+    """Return a page of items: values, or errors of those that failed; what is `...` is left out."""
+    found = []
+    for index, one in enumerate(told, start):
+        error = one if isinstance(one, dict) and "kind" in one else None
+        state, value = ("succeeded", one) if error is None else ("failed", None)
+        shown = {"index": index, "state": state, "params": {"n": index}, "value": value, "error": error}
+        found += [] if one is ... else [{**shown, "attempt": 1}]
+    return {"items": found, "next": following}
+
+
+def lines(*told: Any, cut: bool = False) -> Reply:
+    """Return what streams a value a line, or an empty one for None; if it is `cut`, more was announced."""
+    body = b"".join(b"\n" if one is None else json.dumps(one).encode() + b"\n" for one in told)
+    headers = {"Content-Length": str(len(body) + 1)} if cut else {}
+    return Reply(body, headers=headers, hang_up="after" if cut else "")
 
 
 def partials(*values: Any) -> dict[str, Any]:

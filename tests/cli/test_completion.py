@@ -140,6 +140,19 @@ def test_parameters_of_a_task_are_completed_and_their_values_where_they_are_few(
     assert shell.line(f"jobrunner db check {tmp_path}/d") == f"jobrunner db check {tmp_path}/data/"
 
 
+def test_what_a_map_job_runs_through_is_completed(shell: Shell, server: Server, tmp_path: Path) -> None:
+    start = "jobrunner submit my.draw"
+    assert shell.line(f"{start} --map fi", TASK) == f"{start} --map fill="
+    assert shell.line(f"{start} --map=fi", TASK) == f"{start} --map=fill="
+    assert shell.line(f"{start} --max-f") == f"{start} --max-failed "
+    (tmp_path / "items.json").touch()
+    assert shell.line(f"{start} --map @{tmp_path}/i") == f"{start} --map @{tmp_path}/items.json "
+    assert shell.line(f"{start} --map fill=@{tmp_path}/i") == f"{start} --map fill=@{tmp_path}/items.json "
+    assert shell.line(f"{start} --map fill=0..5 --reduce o", TASKS).endswith(" --reduce other.one ")
+    assert shell.line("jobrunner items 5", JOBS) == "jobrunner items 517 "
+    assert shell.line("jobrunner items 517 --state f") == "jobrunner items 517 --state failed "
+
+
 def test_an_api_that_refuses_is_away_or_speaks_another_language_costs_nothing_but_the_proposal(
     shell: Shell, server: Server
 ) -> None:

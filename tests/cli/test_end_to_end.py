@@ -203,6 +203,40 @@ def test_what_is_refused_is_one_line_on_stderr_and_status_1(
     assert done.stderr.count("\n") == 1
 
 
+# -- map jobs ------------------------------------------------------------------------------------
+
+
+def test_a_task_is_mapped_over_a_range_and_its_values_are_reduced(served: Served) -> None:
+    words = ["examples.is_prime", "--map", "n=0..100000", "--reduce", "examples.how_many", "--follow"]
+    done = served.run("submit", *words)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "result: 9592")
+
+
+def test_a_map_job_from_its_submission_to_each_value(served: Served, tmp_path: Path) -> None:
+    (tmp_path / "numbers").write_text("1\n2\n0\n4\n")
+    words = ["probes.wrong", "--map", f"divisor=@{tmp_path}/numbers", "--chunk-size=1", "--json"]
+    job_id = str(json.loads(served.run("submit", *words).stdout)["id"])
+    waited = served.run("wait", job_id)
+    assert waited.returncode == 1
+    assert "1 of 4 items failed, the first is item 2: ZeroDivisionError: division by zero" in waited.stdout
+    assert served.run("result", job_id).returncode == 1
+    failed = served.run("items", job_id, "--state", "failed").stdout.splitlines()
+    assert [line.split()[:4] for line in failed[1:]] == [["2", "failed", '{"divisor":', "0}"]]
+    kept = [json.loads(line) for line in served.run("items", job_id, "--json").stdout.splitlines()]
+    assert [one["value"] for one in kept] == [1.0, 0.5, None, 0.25]
+    assert served.run("retry", job_id, "--only-failed").returncode == 0
+    assert served.run("wait", job_id).returncode == 1
+    assert [one["attempt"] for one in _items(served, job_id)] == [1, 1, 2, 1]
+    words = ["probes.wrong", '--map=[{"divisor": 1}]', "--json"]
+    assert served.run("submit", *words).returncode == 2
+    done = json.loads(served.run("submit", "probes.wrong", "--map=divisor=[1,2,4]", "--json").stdout)
+    assert served.run("result", str(done["id"])).stdout == "1.0\n0.5\n0.25\n"
+
+
+def _items(served: Served, job_id: str) -> list[Any]:
+    return [json.loads(line) for line in served.run("items", job_id, "--json").stdout.splitlines()]
+
+
 # -- deaths --------------------------------------------------------------------------------------
 
 

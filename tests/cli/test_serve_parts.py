@@ -29,6 +29,7 @@ OTHERS = {
     "max_jobs_per_process": "7",
     "max_queued": "8",
     "max_batch": "9",
+    "max_items": "10",
     "max_body_bytes": "2048",
     "max_params_bytes": "100",
     "max_result_bytes": "101",

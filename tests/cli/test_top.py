@@ -13,7 +13,10 @@ from rich.console import Console
 from jobrunner.answers import Stats
 from jobrunner.cli.board import frame
 from jobrunner.cli.flow import Flow, sparkline
+from jobrunner.cli.top import _View
+from jobrunner.client import Client
 from tests.cli.running import Served, command, descendants, environ, serving
+from tests.cli.scripted import Reply, Server, job, swept
 from tests.cli.terminal import Terminal
 from tests.waiting import eventually
 
@@ -138,6 +141,18 @@ def test_a_dispatcher_that_is_not_alive_is_marked_and_its_workers_are_not_shown(
     assert _lines(_stats(100))[-1] == "no dispatcher runs: jobs wait; `jobrunner serve` starts one"
 
 
+def test_map_jobs_that_run_are_shown_with_their_share_and_the_time_left() -> None:
+    told = {"items": 1_000_000, "done": 249_990, "failed": 10, "per_second": 12_345.6, "eta_seconds": 61.0}
+    progress = {"done": 250_000, "total": 1_000_000, "message": None}
+    maps = [swept(job(id=7, task="a.b", progress=progress), **told), swept(job(id=8))]
+    lines = _lines(_stats(100), maps=maps)
+    start = lines.index("MAP JOB  TASK                        SHARE      ITEMS  FAILED  A SECOND     LEFT")
+    assert lines[start + 1 : start + 3] == [
+        "      7  a.b                           25%  1,000,000      10    12,346  1.0 min",
+        "      8  examples.primes                            3       0",
+    ]
+
+
 def test_trouble_stands_above_what_was_seen_last() -> None:
     lines = _lines(_stats(100), trouble="the API is away")
     assert lines[1] == "the API is away"
@@ -151,6 +166,22 @@ def test_the_sparkline_takes_the_room_that_is_left() -> None:
     (line,) = [line for line in _lines(_stats(100), flow) if "█" in line]
     assert len(line) == 80
     assert line.endswith("█ 197 done a second, 197 at most")
+
+
+def test_map_jobs_are_looked_at_again_each_time_and_other_jobs_once(server: Server, client: Client) -> None:
+    def looks(*replies: Any) -> list[str]:
+        server.requests.clear()
+        server.replies = [Reply(one) for one in replies]
+        view.look()
+        return [request.path.partition("?")[0] for request in server.requests]
+
+    view = _View(client)
+    busy = _stats(100, _dispatcher(_slot(job_id=7)))
+    page = {"items": [swept(job(id=7, state="running"), done=1)], "next": None}
+    assert looks(busy, page) == ["/stats", "/jobs"]
+    assert looks(busy, page) == ["/stats", "/jobs"]
+    assert looks(busy, {"items": [job(id=7, state="running")], "next": None}) == ["/stats", "/jobs"]
+    assert looks(busy) == ["/stats"]
 
 
 # -- the command ---------------------------------------------------------------------------------

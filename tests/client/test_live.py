@@ -47,6 +47,38 @@ def test_a_job_from_its_submission_to_its_result(client: Client, tmp_path: Path)
     assert job.id in [found.id for found in client.jobs(task="probes.steps")]
 
 
+def test_a_map_job_from_its_submission_to_its_values(client: Client) -> None:
+    job = client.map("probes.wrong", {"divisor": range(1, 2001)})
+    assert [one.value for one in job.settled(30)] == [1 / divisor for divisor in range(1, 2001)]
+    assert job.result(30) == list(job.values()) == [1 / divisor for divisor in range(1, 2001)]
+    assert sorted(one.index for one in job.partials() if one.index is not None) == [*range(2000)]
+    assert [one["params"] for one in job.items(after=1997)] == [{"divisor": 1999}, {"divisor": 2000}]
+    told = job.map
+    assert told is not None
+    assert (told["done"], told["failed"], told["eta_seconds"]) == (2000, 0, None)
+
+
+def test_items_that_failed_are_told_and_may_run_again_alone(client: Client) -> None:
+    job = client.with_options(chunk_size=1).map("probes.wrong", [{"divisor": n} for n in (1, 0, 2)])
+    told = [(one.index, one.value, one.error and one.error["type"]) for one in job.settled(30)]
+    assert told == [(0, 1.0, None), (1, None, "ZeroDivisionError"), (2, 0.5, None)]
+    with pytest.raises(JobFailedError, match="1 of 3 items failed, the first is item 1: ZeroDivisionError"):
+        job.result(30)
+    assert [one["index"] for one in job.items("failed")] == [1]
+    again = job.retry(only_failed=True)
+    assert again.map is not None
+    assert again.map["done"] == 2
+    assert [one["attempt"] for one in job.wait(30).items()] == [1, 2, 1]
+
+
+def test_values_of_a_map_job_come_whole_although_the_api_is_killed(served: Served, client: Client) -> None:
+    job = client.map("probes.wrong", {"divisor": range(1, 50_001)}).wait(60)
+    values = job.values()
+    first = [next(values) for _ in range(10)]
+    os.kill(served.parts()["api"], signal.SIGKILL)
+    assert [*first, *values] == [1 / divisor for divisor in range(1, 50_001)]
+
+
 def test_partial_results_come_as_they_are_yielded(client: Client, tmp_path: Path) -> None:
     job = client.submit("probes.steps", folder=str(tmp_path))
     coming = job.partials()

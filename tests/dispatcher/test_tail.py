@@ -13,7 +13,7 @@ def ends() -> Iterator[tuple[Tail, Tail]]:
     """The worker's end, and the job process's."""
     worker, fd = Tail.create()
     job = Tail.attach(fd)
-    worker.begin(7)
+    worker.begin(7, 1000)
     yield worker, job
     job.close()
     worker.close()

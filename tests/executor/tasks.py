@@ -106,6 +106,14 @@ def dies() -> None:
 
 
 @task
+def dies_at(number: int, bad: int) -> int:
+    """Kill its own process for one number."""
+    if number == bad:
+        os._exit(3)
+    return number
+
+
+@task
 def held(folder: str, name: str) -> str:
     """Say that it runs, then wait for a file."""
     Path(folder, f"{name}.runs").touch()

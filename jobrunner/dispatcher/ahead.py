@@ -1,0 +1,90 @@
+"""Watching an attempt whose ticket its job process was given ahead, with others: see `gate`.
+
+As long as all goes fast, the worker only takes in answers.  At its first look around it takes back what has not begun;
+from then on the one ticket that has begun is all that the job process runs, and is stopped, timed and limited as any.
+"""
+
+import time
+from typing import Any, Final
+
+from jobrunner.dispatcher.attempt import Attempt
+from jobrunner.dispatcher.handle import Death, Handle
+from jobrunner.dispatcher.lines import GarbageError, Kind, meaning
+from jobrunner.dispatcher.tickets import Ran, Ticket
+from jobrunner.reports import Ended
+
+BREATH_SECONDS: Final = (
+    0.0005  #: between two looks at what was answered: each costs a trip, whatever it brings
+)
+
+
+class AheadAttempt(Attempt):
+    """One of several tickets that a job process has in hand."""
+
+    def __init__(self, ticket: Ticket, process: Handle, **rest: Any) -> None:
+        super().__init__(ticket, process, **rest)
+        self._unsent = memoryview(b"")
+        self._is_overdue = False
+        self._is_alone = False  # whether it was given back, and handed over anew
+
+    def run(self) -> Ended | None:
+        """Follow the ticket to its end; None: its process died before it had begun."""
+        return super().run()
+
+    def ran(self, seconds: float) -> Ran:
+        """Return how long it took by the clock of its process: here its answer may have waited."""
+        return Ran(self._used.seconds or seconds)
+
+    def _begin(self) -> None:
+        if self._process.is_withdrawn and self._is_begun_last:
+            self._process.hear_output()
+
+    def _has_begun(self) -> bool:
+        return self._is_alone or self._process.gate.begun >= self._ticket.serial
+
+    @property
+    def _is_begun_last(self) -> bool:
+        return self._process.gate.begun == self._ticket.serial
+
+    def _hear(self) -> None:
+        if not (self._process.pending or self._process.is_withdrawn):
+            time.sleep(BREATH_SECONDS)
+        super()._hear()
+
+    def _take(self, line: bytes, said: list[Any]) -> None:
+        if line[:1] != Kind.WITHDRAWN.value:
+            super()._take(line, said)
+        elif meaning(line) == self._ticket.serial:
+            self._send_again()
+        elif not self._process.is_withdrawn:
+            raise GarbageError
+
+    def _take_log(self) -> bool:
+        # What is in the pipe is the log of the ticket that has begun last, unless its process waits for us to read it.
+        mine = self._used.printed or self._process.hears_output or self._is_begun_last
+        return super()._take_log() if mine else False
+
+    def _ended_by_death(self, death: Death) -> Ended:
+        if self._last is None:
+            return super()._ended_by_death(death)
+        self._process.cpu_seconds = self._used.process_cpu_seconds  # the rest is that of those after it
+        return self._ended_by_word(self._used.cpu_seconds, self._used.peak_memory_bytes)
+
+    def _tick(self, now: float) -> None:
+        begun = self._process.withdraw()
+        if begun > self._ticket.serial and not self._is_overdue:
+            self._is_overdue = True  # its answer is on its way, or somebody has written over the gate
+            self._on_tick()
+            return
+        if begun < self._ticket.serial and not self._is_alone:
+            self._send_again()
+        elif begun == self._ticket.serial:
+            self._started = min(now, max(self._started, self._process.gate.since))
+        self._process.hear_output()
+        super()._tick(now)
+
+    def _send_again(self) -> None:
+        """Hand it over as a ticket that travels alone."""
+        self._is_alone = True
+        self._unsent = memoryview(self._ticket.line)
+        self._started = time.monotonic()

@@ -1,0 +1,158 @@
+"""Short jobs travel together, and each is stopped, charged and heard by itself all the same."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobrunner.clock import utc_now
+from jobrunner.dispatcher.handle import Handle
+from jobrunner.dispatcher.tickets import Code, Limits, Ticket
+from jobrunner.lifecycle import Ending, State
+from jobrunner.store import jobs
+from jobrunner.wakeup import wake
+from tests.dispatcher.running import MODULES, World, told
+from tests.waiting import eventually
+
+LIMITS = Limits(1.0, 10_000, 1 << 20, 1 << 20, 1 << 20, 1 << 20)
+
+
+@pytest.fixture
+def served(world: World) -> World:
+    """One worker, which knows the task as a short one."""
+    world.start(tasks="short", workers=1)
+    world.all_finished(world.submit("short", times=3))
+    return world
+
+
+def submitted(world: World, todo: list[dict[str, Any]], **more: Any) -> list[int]:
+    new = [jobs.NewJob("short", json.dumps(params), **more) for params in todo]
+    with world.store.write(durable=True) as connection:
+        ids = jobs.submit(connection, new, now=utc_now())
+    wake(world.data / "dispatchers")
+    return ids
+
+
+def among(nothing: int, special: dict[str, Any]) -> list[dict[str, Any]]:
+    """Something special among so many that do nothing."""
+    return [{}] * (nothing // 2) + [special] + [{}] * (nothing - nothing // 2)
+
+
+def paid(world: World, job_id: int) -> list[Ending | None]:
+    """How its attempts ended, but for those that were given back: a new process takes a while to come up."""
+    found = [one.outcome for one in world.attempts(job_id)]
+    return [outcome for outcome in found if outcome is not Ending.RELEASED]
+
+
+def charged(world: World, job_id: int) -> tuple[int, int]:
+    job = world.job(job_id)
+    return job.retries_used, job.crash_retries_used
+
+
+def test_short_jobs_are_claimed_together_and_each_has_its_own_result(served: World) -> None:
+    ids = submitted(served, [{"number": number} for number in range(200)])
+    done = served.all_finished(ids)
+    assert [job.result for job in done] == [str(number) for number in range(200)]
+    assert len({job.started_at for job in done}) < 100
+    assert {paid(served, job_id)[0] for job_id in ids} == {Ending.SUCCEEDED}
+
+
+def test_what_a_short_job_prints_is_its_own_log(served: World) -> None:
+    ids = submitted(served, [{"do": "prints", "number": number} for number in range(60)])
+    served.all_finished(ids)
+    for number, job_id in enumerate(ids):
+        child = f"child {number}\n" if number % 10 == 0 else ""
+        assert served.log(job_id) == f"printed {number}\nwritten {number}\n{child}"
+
+
+def test_one_that_prints_more_than_a_pipe_holds_is_heard_to_the_end(served: World) -> None:
+    ids = submitted(served, among(20, {"do": "prints_much"}))
+    done = served.all_finished(ids)
+    assert {job.state for job in done} == {State.SUCCEEDED}
+    assert served.log(ids[10]) == "x" * 300_000 + "\n"
+    assert "".join(served.log(job_id) for job_id in ids[:10] + ids[11:]) == ""
+
+
+def test_partial_results_of_short_jobs_are_their_own(served: World) -> None:
+    ids = submitted(served, [{"do": "yields", "number": number} for number in range(60)])
+    served.all_finished(ids)
+    assert [served.partials(job_id) for job_id in ids] == [[number, -number] for number in range(60)]
+
+
+@pytest.mark.parametrize("how", ["exits", "is_killed"])
+def test_only_the_short_job_that_ran_pays_for_the_death_of_its_process(served: World, how: str) -> None:
+    ids = submitted(served, among(40, {"do": how}), crash_retries=1)
+    done = served.all_finished(ids)
+    assert paid(served, ids[20]) == [Ending.CRASHED] * 2
+    assert {job.state for job in done[:20] + done[21:]} == {State.SUCCEEDED}
+    assert {charged(served, job_id) for job_id in ids[:20] + ids[21:]} == {(0, 0)}
+    assert {tuple(paid(served, job_id)) for job_id in ids[:20] + ids[21:]} == {(Ending.SUCCEEDED,)}
+
+
+def test_each_of_many_that_kill_their_process_pays_for_one_death(served: World) -> None:
+    ids = submitted(served, [{"do": "exits"}] * 8, crash_retries=1)
+    served.all_finished(ids)
+    assert [paid(served, job_id) for job_id in ids] == [[Ending.CRASHED] * 2] * 8
+
+
+def test_one_that_takes_long_this_time_holds_up_no_other(world: World, tmp_path: Path) -> None:
+    world.start(tasks="short", workers=2)
+    world.all_finished(world.submit("short", times=3))
+    ids = submitted(world, [{"do": "holds", "directory": str(tmp_path)}, *([{}] * 30)])
+    done = world.all_finished(ids[1:])
+    assert {job.state for job in done} == {State.SUCCEEDED}
+    assert {charged(world, job_id) for job_id in ids} == {(0, 0)}
+    assert world.job(ids[0]).state is State.RUNNING
+    (tmp_path / "go").touch()
+    assert world.finished(ids[0]).state is State.SUCCEEDED
+
+
+def test_a_cancel_hits_only_its_own_among_those_that_travel_together(served: World, tmp_path: Path) -> None:
+    ids = submitted(served, among(20, {"do": "holds", "directory": str(tmp_path), "number": 7}))
+    assert eventually(told(tmp_path, "held")) == "7"
+    served.cancel(ids[10])
+    done = served.all_finished(ids)
+    assert done[10].state is State.CANCELLED
+    assert {job.state for job in done[:10] + done[11:]} == {State.SUCCEEDED}
+    assert {charged(served, job_id) for job_id in ids} == {(0, 0)}
+
+
+def test_a_timeout_hits_only_its_own_among_those_that_travel_together(served: World, tmp_path: Path) -> None:
+    held = {"do": "holds", "directory": str(tmp_path)}
+    ids = submitted(served, among(20, held), timeout_seconds=0.4)
+    done = served.all_finished(ids)
+    assert paid(served, ids[10]) == [Ending.TIMEOUT]
+    assert {job.state for job in done[:10] + done[11:]} == {State.SUCCEEDED}
+
+
+def test_what_was_taken_back_does_not_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(MODULES), prepend=":")
+    code = Code(1, ("short",))
+
+    def ticket(serial: int, **params: Any) -> Ticket:
+        return Ticket(serial, serial, 1, "short", json.dumps(params), None, None, code)
+
+    process = Handle(code, LIMITS)
+    try:
+        assert process.greet().hello is not None
+        held, other = (tmp_path / name for name in ("first", "second"))
+        held.mkdir()
+        other.mkdir()
+        first = ticket(5, do="holds", directory=str(held))
+        process.send_ahead([first, ticket(6, do="holds", directory=str(other))])
+        eventually(told(held, "held"))
+        assert process.withdraw() == 5
+        assert process.has_ahead(first)
+        assert not process.has_ahead(ticket(6))
+        process.send(memoryview(ticket(7, do="yields", number=1).line))
+        (held / "go").touch()
+        said: list[bytes] = []
+        while sum(line[:1] == b"r" for line in said) < 2:
+            assert process.selector.select(30)
+            said += process.reader.read()
+        assert [line for line in said if line[:1] in b"rp"] == [b"r0", b"p1", b"p-1", b"r1"]
+        assert not (other / "held").exists()
+    finally:
+        process.kill()
+        process.close()
