@@ -72,8 +72,7 @@ class Attempt:
         self._dead = False
         self._death: Death | None = None
         self._garbage = False  # whether it spoke none of our words, and was killed for it
-        self._deaf = False
-        self._was_deaf = False  # and was killed for it
+        self._deaf = self._was_deaf = False  # and was killed for it
         self._pause = threading.Event()
         self._stop: Stop | None = None
         self._peak_bytes = 0
@@ -134,6 +133,7 @@ class Attempt:
             return
         if not self._unsent:
             self._unsent = memoryview(next(self._after, b""))
+            until = now if self._unsent else until  # more may follow
         if self._unsent and self._process.is_ready and self._stop is None:
             self._unsent = self._process.send(self._unsent)
             until = min(until, now + SEND_SECONDS) if self._unsent else until

@@ -127,7 +127,7 @@ class Starter:
                 dispatcher_id,
                 tasks=list(self._options),
                 limit=self._packer.limit(free),
-                map_limit=self.sweeps.room(self._paused),
+                map_limit=max(1, self.sweeps.room(self._paused)),
                 choose=choose,
                 # Not the step's `now`: a job may have been submitted while this waited for the write lock.
                 now=self._clock(),
@@ -145,8 +145,10 @@ class Starter:
         """Return which map jobs to claim, and single jobs in bundles for the workers that are theirs."""
         # Those of lower priority than one in hand would only wait in hand, too.
         floor = max((one.job.priority for one in sweeps), default=None)
+        # Where too many are in hand, one of higher priority than all of them comes in nevertheless.
+        least = floor if floor is None or self.sweeps.room(self._paused) else floor + 1
         new_maps = [
-            one for one in ready if one.item_count is not None and (floor is None or one.priority >= floor)
+            one for one in ready if one.item_count is not None and (least is None or one.priority >= least)
         ]
         floor = max((one.priority for one in new_maps), default=floor)
         jobs = [one for one in ready if one.item_count is None and (floor is None or one.priority >= floor)]

@@ -131,7 +131,7 @@ class Sweep:
     def give_back(self, first: int, item: int) -> bool:
         """Take back what a chunk will not come to, from `item` on; return whether that is news."""
         upto = self.in_hand[first]
-        if item >= upto:
+        if not first < item < upto:
             return False
         self.in_hand[first] = item
         self._spans.appendleft(range(item, upto))

@@ -127,13 +127,14 @@ def _of_runs(
     lines = runs.read_text(encoding="ascii").split("\n")[:-1] if runs.exists() else []
     executions = Counter(line.split()[0] for line in lines)
     attempts = Counter(lines)
-    for stamp, times in executions.items():
+    for name, times in executions.items():
+        stamp = name.partition("/")[0]  # what follows is an item of it
         if stamp not in asked:
-            yield Finding(Line.OTHER, None, f"{stamp} ran, and nobody has asked for it")
+            yield Finding(Line.OTHER, None, f"{name} ran, and nobody has asked for it")
         elif times > 1 and asked[stamp]["crash_retries"] == 0:
-            yield from _each(Line.ONCE, stored.get(stamp), f"{stamp} ran {times} times")
+            yield from _each(Line.ONCE, stored.get(stamp), f"{name} ran {times} times")
     for line, times in attempts.items():
-        if times > 1:
+        if times > 1 and "/" not in line:  # an item whose process died is tried again in the same attempt
             stamp, number = line.split()
             yield from _each(Line.ONCE, stored.get(stamp), f"attempt {number} of {stamp} ran {times} times")
 
@@ -149,7 +150,8 @@ def _each(line: Line, ids: Sequence[int] | None, detail: str) -> Iterator[Findin
 def _of_job(
     connection: Connection, job: Job, wish: Mapping[str, Any], deeds: Sequence[Deed]
 ) -> Iterator[Finding]:
-    if (job.task, json.loads(job.params)) != (wish["task"], wish["params"]):
+    asked = (wish["task"], wish["params"], wishes.items(wish))
+    if (job.task, json.loads(job.params), job.item_count) != asked:
         yield Finding(Line.LOST, job.id, f"another was asked for: {wish}")
         return
     if job.state is State.RUNNING:
@@ -158,7 +160,10 @@ def _of_job(
         yield Finding(Line.LOST, job.id, f"it is still {job.state}")
     else:
         yield from _of_end(job, wish, deeds)
-    yield from _of_partials(connection, job, wish)
+    if job.item_count is None:
+        yield from _of_partials(connection, job, wish)
+    else:
+        yield from _of_values(connection, job, wish)
 
 
 def _of_end(job: Job, wish: Mapping[str, Any], deeds: Sequence[Deed]) -> Iterator[Finding]:
@@ -195,6 +200,15 @@ def _of_partials(connection: Connection, job: Job, wish: Mapping[str, Any]) -> I
             where = "" if at is None else f", number {at + 1} is {values[at]}"
             detail = f"attempt {attempt} has {len(values)} partial results of {len(wanted)}{where}"
             yield Finding(Line.PARTIALS, job.id, detail)
+
+
+def _of_values(connection: Connection, job: Job, wish: Mapping[str, Any]) -> Iterator[Finding]:
+    """Look at what each item has returned; the books themselves tell whether all are there, and none twice."""
+    for one in events.after(connection, job.id, kinds=[EventKind.PARTIAL], limit=10**9):
+        said, wanted = json.loads(one.data), wishes.value(wish, one.attempt, one.item or 0)
+        if said != wanted:
+            detail = f"the value of item {one.item} in attempt {one.attempt} is {said}, not {wanted}"
+            yield Finding(Line.WRONG, job.id, detail)
 
 
 @dataclass

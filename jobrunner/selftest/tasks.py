@@ -6,7 +6,7 @@ the attempt that says it, so that a word of one attempt that was taken for anoth
 
 import os
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
@@ -17,9 +17,10 @@ RUNS: Final = "SELFTEST_RUNS"  #: the variable with the path of the file in whic
 Stamp: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[a-z0-9-]{1,64}$")]
 
 
-def _begin(stamp: str) -> int:
+def _begin(stamp: str, item: int | None = None) -> int:
     """Note this execution in the file that RUNS names, in one write; return the attempt's number."""
     attempt = current_job().attempt
+    stamp = stamp if item is None else f"{stamp}/{item}"
     # Not a parameter: whoever may submit a job must not choose what is written where.
     fd = os.open(os.environ[RUNS], os.O_WRONLY | os.O_APPEND)
     try:
@@ -75,3 +76,24 @@ def fail(stamp: Stamp) -> None:
     """Raise in every attempt."""
     _begin(stamp)
     raise ValueError(stamp)
+
+
+@task(name="selftest.item")
+def item(stamp: Stamp, n: int, index: int, pause_seconds: float, fail_each: int = 0) -> dict[str, Any]:
+    """Add the squares of 1 to `n + index`; raise if the index is a multiple of `fail_each`."""
+    attempt = _begin(stamp, index)
+    time.sleep(pause_seconds)
+    if fail_each and index % fail_each == 0:
+        raise ValueError(stamp)
+    return {**_answer(stamp, attempt, _sum(n + index)), "index": index}
+
+
+@task(name="selftest.reduce")
+def reduce(values: Iterator[dict[str, Any]], stamp: Stamp) -> dict[str, Any]:
+    """Add the sums of all items up, which come in the order of their indexes."""
+    total = 0
+    for index, value in enumerate(values):
+        if (value["stamp"], value["index"]) != (stamp, index):
+            raise ValueError(f"{value} came as number {index}")
+        total += value["sum"]
+    return _answer(stamp, current_job().attempt, total)

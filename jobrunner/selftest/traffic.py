@@ -24,6 +24,7 @@ MOST_UNFINISHED: Final = 15  #: jobs of one client, as far as it knows, before i
 PAUSE_SECONDS: Final = 0.05  #: on the average, between two requests of one client
 BATCH_JOBS: Final = 12  #: at most
 KEYED: Final = 0.3  #: of the submissions have an Idempotency-Key
+ONLY_FAILED: Final = 0.7  #: of the map jobs that are asked for again keep what has succeeded
 AGAIN: Final = 0.3  #: of those are sent again although they were answered
 
 _REFUSED: Final = frozenset({HTTPStatus.CONFLICT})  # a job that has moved on meanwhile
@@ -141,6 +142,7 @@ class _Client:
     give_up: threading.Event
     unfinished: list[int] = field(default_factory=list)
     again: list[int] = field(default_factory=list)  # failed or cancelled, and may run again
+    mapped: set[int] = field(default_factory=set)  # map jobs
     once: set[int] = field(default_factory=set)  # promised at most one execution: never asked to run again
 
     def run(self) -> None:
@@ -195,6 +197,7 @@ class _Client:
 
     def _take_in(self, ids: list[int], wishes: list[dict[str, Any]]) -> None:
         self.unfinished += ids
+        self.mapped |= {job_id for job_id, wish in zip(ids, wishes, strict=True) if "map" in wish}
         self.once |= {job_id for job_id, wish in zip(ids, wishes, strict=True) if wish["crash_retries"] == 0}
 
     # -- what is done to a job -----------------------------------------------------------------------
@@ -213,7 +216,8 @@ class _Client:
     def _retry(self) -> None:
         if self.again:
             job_id = self.again.pop(self.rng.randrange(len(self.again)))
-            answer = self._call("POST", f"/jobs/{job_id}/retry")
+            only = {"only": "failed"} if job_id in self.mapped and self.rng.random() < ONLY_FAILED else None
+            answer = self._call("POST", f"/jobs/{job_id}/retry", only)
             self.unfinished.append(job_id)
             self._take_note("retry", job_id, answer)
 

@@ -55,7 +55,7 @@ class ItemAudit:
         if (told is None) != (one.item_count is None):
             has = "no items" if one.item_count is None else f"{one.item_count} items"
             yield Kind.ITEMS, f"it has {has}, and {'nothing' if told is None else 'something'} says which"
-        if told is None:
+        if told is None or one.item_count is None:
             return
         said = _merged(self._values.of(one.id), self._tried.of(one.id))
         ends = _Ends(said)

@@ -194,17 +194,17 @@ def lost(
         standing: of its job.
         blamed: the first items of the chunks to blame; None: all in hand.
     """
-    failures = []
+    failures: dict[int, ItemFailed] = {}  # by item: what an open chunk gave back may be in another one
     for chunk_items in maps.chunks_in_hand(connection, report.job_id):
         left = maps.missing(connection, report.job_id, chunk_items)
         if standing.crash_retries == 0:
-            failures += [_lost(number, None) for span in left for number in span]
+            failures |= {number: _lost(number, None) for span in left for number in span}
         elif blamed is None or chunk_items.start in blamed:
             span = next(left, range(0))
             tries = maps.tries(connection, report.job_id, span.start) if span else maps.Tries()
             left_over = standing.crash_retries - tries.crash_retries_used
-            failures += [_lost(number, left_over) for number in span[:1]]
-    return failures
+            failures |= {number: _lost(number, left_over) for number in span[:1]}
+    return [failures[number] for number in sorted(failures)]
 
 
 def _lost(number: int, left: int | None) -> ItemFailed:

@@ -222,16 +222,17 @@ def succeeded(
     """Return items from `index` on that have succeeded, in order; `since` and the limits are those of `values`."""
     found: list[Item] = []
     characters = 0
-    for one in values(
-        connection, job_id, since=since, index=index, limit=limit, most_characters=most_characters
-    ):
-        told: list[Any] = _DECODER.decode(one.data)
-        for place in range(max(0, index - one.first), one.item_count):
-            value = bytes(told[place]).decode()
-            found.append(Item(one.first + place, State.SUCCEEDED, one.attempt, value))
-            characters += len(value)
-            if len(found) == limit or characters >= most_characters:
-                return found
+    # Until this list itself is long enough: else nobody could tell that it was cut.
+    while rows := values(connection, job_id, since=since, index=index):
+        for one in rows:
+            told: list[Any] = _DECODER.decode(one.data)
+            for place in range(max(0, index - one.first), one.item_count):
+                value = bytes(told[place]).decode()
+                found.append(Item(one.first + place, State.SUCCEEDED, one.attempt, value))
+                characters += len(value)
+                if len(found) == limit or characters >= most_characters:
+                    return found
+        index = rows[-1].first + rows[-1].item_count
     return found
 
 

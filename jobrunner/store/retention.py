@@ -2,9 +2,9 @@
 
 A job may have a million events, or there may be a million jobs, and nobody may hold the write lock for as long as
 their removal takes.  Jobs that are known to be light go many at a time, each of them whole.  Any other is marked
-first, and from then on nobody sees it or queues it again.  Its events follow, the oldest first, in as many
-transactions as it takes, and its row last, which takes the rest along.  Whoever finds a mark carries on, also after a
-crash.
+first, and from then on nobody sees it or queues it again.  Its events follow, the oldest first, then its items that
+have failed, in as many transactions as it takes, and its row last, which takes the rest along.  Whoever finds a mark
+carries on, also after a crash.
 """
 
 import time
@@ -13,22 +13,23 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, Final, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Row, bindparam, case, delete, exists, func, insert, select
+from sqlalchemy import Connection, bindparam, case, delete, exists, func, insert, select
 
 from jobrunner.errors import WrongStateError
 from jobrunner.lifecycle import FINAL, State
 from jobrunner.store import jobs, queues
 from jobrunner.store.engine import Store
-from jobrunner.store.tables import event, idempotency_key, job, removal
+from jobrunner.store.tables import event, idempotency_key, item, job, map_job, removal
 
 LOCK_SECONDS: Final = (
     0.004  #: after which a transaction deletes no further row; what its commit takes comes on top
 )
-EVENTS: Final = (
+ROWS: Final = (
     4000  #: deleted in one transaction at most, for its commit takes longer the more it has to write
 )
+KEYS: Final = 250  #: of rows to be deleted, read at a time
 JOBS: Final = 250  #: removed or marked at a time
-LIGHT_EVENTS: Final = 20  #: of a light job, at most
+LIGHT_EVENTS: Final = 20  #: of a light job, at most; and items
 LIGHT_BYTES: Final = 256 << 10  #: of all light jobs of one transaction together
 CHUNK: Final = 50  #: light jobs that are removed without a look at the clock
 PAUSE_SECONDS: Final = 0.002  #: between two transactions: a writer that waits tries again each 0.3 ms
@@ -45,8 +46,22 @@ _own_bytes = sum(
 _bytes_of_events = (
     select(func.sum(func.length(event.c.data))).where(event.c.job_id == job.c.id).scalar_subquery()
 )
+_bytes_of_items = (
+    select(func.coalesce(func.sum(func.length(item.c.error)), 0))
+    .where(item.c.job_id == job.c.id)
+    .scalar_subquery()
+)
+_bytes_of_map = (
+    select(func.length(map_job.c.spec) + func.coalesce(func.length(map_job.c.reduce_params), 0))
+    .where(map_job.c.job_id == job.c.id)
+    .scalar_subquery()
+)
+_has_few_rows = (job.c.version <= LIGHT_EVENTS) & (func.coalesce(job.c.item_count, 0) <= LIGHT_EVENTS)
 _WEIGH_OLDEST: Final = _OLDEST.add_columns(
-    case((job.c.version <= LIGHT_EVENTS, _own_bytes + _bytes_of_events))  # else null
+    case(  # else null
+        (_has_few_rows & job.c.item_count.is_(None), _own_bytes + _bytes_of_events),
+        (_has_few_rows, _own_bytes + _bytes_of_events + _bytes_of_map + _bytes_of_items),
+    )
 )
 # Looked at once more: somebody may have asked for one of them again since they were weighed.
 _STILL: Final = _HAS_EXPIRED.is_(True)  # IS: they are found by their ids, not by another index
@@ -55,15 +70,29 @@ _DELETE_EVENTS_OF_THESE: Final = delete(event).where(event.c.job_id.in_(select(j
 _DELETE_THESE: Final = delete(job).where(_THESE)  # ON DELETE CASCADE: attempts, labels, keys, marks
 
 _FORGET_KEYS: Final = delete(idempotency_key).where(idempotency_key.c.job_id.in_(select(removal.c.job_id)))
-_MARKED: Final = (
-    select(removal.c.job_id, job.c.version)
-    .outerjoin(job, job.c.id == removal.c.job_id)  # outer: else SQLite may take all jobs, and look for marks
-    .order_by(removal.c.job_id)
-    .limit(JOBS)
+_MARKED: Final = select(removal.c.job_id).order_by(removal.c.job_id).limit(JOBS)
+
+
+class _Part(NamedTuple):
+    """Rows of a job that go before it, each by itself.
+
+    As text, for it is executed by the driver itself: that takes the keys one by one while it deletes.
+    """
+
+    keys: str
+    delete: str
+
+
+_PARTS: Final = (
+    _Part(
+        "SELECT seq FROM event WHERE job_id = ? ORDER BY seq LIMIT ?",
+        "DELETE FROM event WHERE job_id = ? AND seq = ?",
+    ),
+    _Part(
+        "SELECT number FROM item WHERE job_id = ? ORDER BY number LIMIT ?",
+        "DELETE FROM item WHERE job_id = ? AND number = ?",
+    ),
 )
-# As text, for they are executed by the driver itself: it takes the keys one by one while it deletes.
-_FIRST_EVENT: Final = "SELECT min(seq) FROM event WHERE job_id = ?"
-_DELETE_EVENT: Final = "DELETE FROM event WHERE job_id = ? AND seq = ?"
 _DELETE_JOB: Final = "DELETE FROM job WHERE id = ?"
 
 
@@ -123,7 +152,7 @@ def remove_some(
         if expired is not None:
             connection.execute(_MARK_OLDEST, expired.asked)
             connection.execute(_FORGET_KEYS)
-        _clear(connection, connection.execute(_MARKED).all(), turn)
+        _clear(connection, connection.execute(_MARKED).scalars().all(), turn)
     return True
 
 
@@ -179,32 +208,33 @@ def remove(store: Store, job_id: int, *, monotonic: Callable[[], float] = time.m
 def _clear_one(connection: Connection, job_id: int, turn: _Turn) -> bool:
     """Delete some of a marked job; return whether anything is left."""
     its_mark = _MARKED.where(removal.c.job_id == job_id)
-    _clear(connection, connection.execute(its_mark).all(), turn)
+    _clear(connection, connection.execute(its_mark).scalars().all(), turn)
     return connection.execute(its_mark).first() is not None
 
 
-def _clear(connection: Connection, marked: Sequence[Row[int, int]], turn: _Turn) -> None:
-    """Delete events of these jobs while there is time, then the rows of jobs that have none any more.
+def _clear(connection: Connection, marked: Sequence[int], turn: _Turn) -> None:
+    """Delete rows of these jobs while there is time, then the jobs if nothing is left of them.
 
     One row may be as large as a result, and what it costs to delete is known only when it is done: so each is
     deleted by itself, and there are no more as soon as the turn is over.
     """
     driver: Any = connection.connection.driver_connection
-    emptied: list[int] = []
-    keys = islice(_event_keys(driver, marked, emptied), EVENTS)
-    deleted = driver.executemany(_DELETE_EVENT, turn.share(keys)).rowcount
-    if not (deleted and turn.is_over):
-        driver.executemany(_DELETE_JOB, turn.share((job_id,) for job_id in emptied))
-        if emptied:
-            queues.forget_empty(connection)
+    left = ROWS
+    for part in _PARTS:
+        keys = islice(_keys(driver, part, marked), left)
+        left -= driver.executemany(part.delete, turn.share(keys)).rowcount
+        if left < ROWS and (not left or turn.is_over):
+            return
+    driver.executemany(_DELETE_JOB, turn.share((job_id,) for job_id in marked))
+    if marked:
+        queues.forget_empty(connection)
 
 
-def _event_keys(
-    driver: Any, marked: Sequence[Row[int, int]], emptied: list[int]
-) -> Iterator[tuple[int, int]]:
-    """Yield the keys of all events of these jobs; note each job whose last one has been taken."""
-    for job_id, version in marked:
-        (first,) = driver.execute(_FIRST_EVENT, (job_id,)).fetchone()
-        for seq in range(first, version + 1) if first is not None else ():
-            yield job_id, seq
-        emptied.append(job_id)
+def _keys(driver: Any, part: _Part, marked: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Yield the keys of all such rows of these jobs; each is deleted before the next is asked for."""
+    for job_id in marked:
+        while found := driver.execute(part.keys, (job_id, KEYS)).fetchall():
+            for (key,) in found:
+                yield job_id, key
+            if len(found) < KEYS:
+                break

@@ -9,9 +9,9 @@ from typing import Any
 from jobrunner.dispatcher.catalogue import Catalogue
 from jobrunner.dispatcher.loop import Dispatcher
 from jobrunner.dispatcher.slots import Slot, Stop
-from jobrunner.dispatcher.tickets import Chunk, Code, Ran, Ticket
+from jobrunner.dispatcher.tickets import Chunk, Code, ItemRun, Ran, Ticket
 from jobrunner.lifecycle import Ending, State
-from jobrunner.reports import Ended, Report, Values
+from jobrunner.reports import Ended, ItemFailed, Report, Values, error
 from jobrunner.settings import Settings
 from jobrunner.store import jobs, migrations
 from jobrunner.store import reports as store_reports
@@ -80,14 +80,28 @@ class Room:
             return jobs.submit(connection, [jobs.NewJob("t", "{}", **more)] * times, now=self.now)
 
     def submit_map(self, items: int, *, priority: int = 0, queue: str = "default", **more: Any) -> int:
-        crash_retries = more.pop("crash_retries", 2)
+        crash_retries, retries = more.pop("crash_retries", 2), more.pop("retries", 0)
         new = jobs.NewMap(f'{{"n": {{"range": [0, {items}]}}}}', items, **more)
-        (job_id,) = self.submit(map=new, priority=priority, queue=queue, crash_retries=crash_retries)
+        (job_id,) = self.submit(
+            map=new, priority=priority, queue=queue, crash_retries=crash_retries, retries=retries
+        )
         return job_id
 
     def job(self, job_id: int) -> jobs.Job:
         with self.store.read() as connection:
             return jobs.get(connection, job_id)
+
+    def fail_chunk(self, pool: ObedientPool) -> None:
+        """End the first chunk of the Pool, of one item, badly; the result writer is done with it."""
+        (ticket,) = pool.bundles.pop(0)
+        assert ticket.chunk is not None
+        first = ticket.chunk.first
+        failed = ItemFailed(first, error(Ending.EXCEPTION, "no"), "retries", is_final=False)
+        report = Report(ticket.job_id, ticket.attempt, self.now, items=(failed,), closed=first)
+        with self.store.write(durable=False) as connection:
+            store_reports.record(connection, [report])
+        run = ItemRun(first, "retries", is_final=False)
+        pool.just_ended.append((ticket, Ran(0.1, first + 1, 0.1, (run,))))
 
     def chunk(
         self, pool: ObedientPool, place: int = 0, *, run: int | None = None, pace: float = 0.01

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from jobrunner.dispatcher.catalogue import Catalogue
 from jobrunner.dispatcher.sweep import CHUNK_SECONDS, SHARES
 from jobrunner.dispatcher.sweeps import MOST
+from jobrunner.dispatcher.tickets import Code
 from jobrunner.errors import StoreUnavailableError
 from jobrunner.lifecycle import Ending, State
 from jobrunner.reports import Ended, Report
@@ -251,6 +253,57 @@ def test_of_a_paused_queue_no_chunk_is_handed_out(room: Room) -> None:
     assert in_hand(pool) == [(job_id, 1, round(CHUNK_SECONDS / 0.01))]
 
 
+def test_paused_map_jobs_are_in_nobodys_way(room: Room) -> None:
+    pool = ObedientPool(size=1)
+    dispatcher = room.dispatcher(pool)
+    for _ in range(MOST):
+        room.submit_map(10, queue="night")
+    dispatcher.step(room.now)
+    with room.store.write(durable=False) as connection:
+        queues.pause(connection, "night", now=room.now)
+    other = room.submit_map(10)
+    room.chunk(pool)
+    dispatcher.step(room.now)
+    dispatcher.step(room.now)
+    assert in_hand(pool)[0] == (other, 0, 1)
+
+
+def test_however_many_are_in_hand_one_of_higher_priority_comes_in(room: Room) -> None:
+    pool = ObedientPool(size=1)
+    dispatcher = room.dispatcher(pool)
+    for _ in range(MOST):
+        room.submit_map(10)
+    dispatcher.step(room.now)
+    equal, urgent = room.submit_map(10), room.submit_map(10, priority=1)
+    room.chunk(pool)
+    dispatcher.step(room.now)
+    assert in_hand(pool)[0] == (urgent, 0, 1)
+    assert room.state(equal) is State.QUEUED
+
+
+def test_an_item_to_be_tried_again_that_may_not_start_keeps_nobody_awake(room: Room) -> None:
+    pool = ObedientPool(size=2)
+    room.submit_map(10, chunk_size=1, max_parallel=1, retries=3)
+    dispatcher = room.dispatcher(pool)
+    dispatcher.step(room.now)
+    room.fail_chunk(pool)
+    dispatcher.step(room.now)
+    room.now += timedelta(seconds=2)
+    assert dispatcher.step(room.now) > 0.01
+
+
+def test_a_map_job_whose_task_is_not_served_any_more_goes_back_to_the_queue(room: Room) -> None:
+    pool = ObedientPool(size=1)
+    job_id = room.submit_map(10, chunk_size=2)
+    dispatcher = room.dispatcher(pool)
+    dispatcher.step(room.now)
+    dispatcher.serve(Catalogue(Code(2, ()), [], {"m": "it cannot be imported"}), room.now)
+    room.chunk(pool)
+    dispatcher.step(room.now)
+    assert pool.bundles == []
+    assert (room.state(job_id), room.job(job_id).partials) == (State.QUEUED, 2)
+
+
 # -- how it ends --------------------------------------------------------------------------------------
 
 
@@ -335,6 +388,17 @@ def test_the_reduce_task_runs_when_all_values_are_there(room: Room) -> None:
         ended = Ended(Ending.SUCCEEDED, result="6")
         store_reports.record(connection, [Report(job_id, ticket.attempt, room.now, ended=ended)])
     assert room.job(job_id).result == "6"
+
+
+def test_a_reduce_task_does_not_wait_behind_a_long_queue(room: Room) -> None:
+    pool = ObedientPool(size=1)
+    job_id = room.submit_map(3, chunk_size=3, reduce_task="t", reduce_params="{}")
+    dispatcher = room.dispatcher(pool)
+    dispatcher.step(room.now)
+    room.submit(5)
+    room.chunk(pool)
+    dispatcher.step(room.now)
+    assert (in_hand(pool), pool.bundles[0][0].reduces) == ([job_id], True)
 
 
 def test_a_reduce_task_that_was_lost_runs_again_without_the_items(room: Room) -> None:

@@ -1,9 +1,13 @@
 """Tasks for map jobs; each leaves a trace of its runs, if it is told where."""
 
+import contextlib
 import ctypes
+import dataclasses
+import itertools
 import os
 import signal
 import threading
+import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -110,3 +114,40 @@ def bad_total(values: Iterator[int]) -> int:
 @task
 def prints(n: int) -> None:
     print("item", n, "x" * 50)
+
+
+@task
+def by_name(*, n: int) -> int:
+    return n
+
+
+@dataclasses.dataclass
+class Even:
+    """A value that refuses some, in its own way."""
+
+    n: int
+
+    def __post_init__(self) -> None:
+        if self.n % 2:
+            raise LookupError(f"{self.n} is odd")
+
+
+@task
+def half(even: Even) -> int:
+    return even.n // 2
+
+
+@task
+def first_three(values: Iterator[int]) -> list[int]:
+    return list(itertools.islice((value for value in values), 3))
+
+
+@task
+def deaf(n: int, directory: str) -> int:
+    """Outlast the timeout, whatever it brings, and end well."""
+    _trace(directory, n)
+    end = time.monotonic() + 0.4
+    while time.monotonic() < end:
+        with contextlib.suppress(BaseException):
+            _FOREVER.wait(0.05)
+    return n
