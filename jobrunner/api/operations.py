@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from marshmallow import Schema
 
-from jobrunner import answers, errors
+from jobrunner import answers, errors, figures
 from jobrunner.api import headers, refusals, schemas
 from jobrunner.api.headers import Header
 from jobrunner.api.replies import NDJSON
@@ -234,8 +234,8 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         body=schemas.QueueChange,
         example={"paused": True},
     ),
-    "stats.show_stats": Operation(((_OK, answers.Stats),)),
-    "stats.show_series": Operation(((_OK, answers.Series),), query=schemas.SeriesQuery),
+    "stats.show_stats": Operation(((_OK, figures.Stats),)),
+    "stats.show_series": Operation(((_OK, figures.Series),), query=schemas.SeriesQuery),
     "metrics.show_metrics": Operation(
         (
             (_OK, Text("application/openmetrics-text", "Counts and gauges.")),

@@ -7,10 +7,10 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table
 from rich.text import Text
 
-from jobrunner.answers import Dispatcher, Slot, Stats
 from jobrunner.cli import words
 from jobrunner.cli.flow import Flow, sparkline
 from jobrunner.client import JobData
+from jobrunner.figures import Dispatcher, Slot, Stats
 from jobrunner.lifecycle import State
 
 _RATES: Final = {

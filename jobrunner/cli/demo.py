@@ -14,7 +14,6 @@ from typing import Final
 
 import click
 
-from jobrunner.answers import Slot
 from jobrunner.cli import children, ports, words
 from jobrunner.cli.display import Display, ManyLines
 from jobrunner.cli.firstline import first_curl_line
@@ -24,6 +23,7 @@ from jobrunner.client import Client, ClientError, JobData
 from jobrunner.client.client import DEFAULT_URL
 from jobrunner.client.following import Follower, follow
 from jobrunner.errors import JobrunnerError
+from jobrunner.figures import Slot
 
 _START_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.05

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from jobrunner.answers import Dispatcher, Stats
+from jobrunner.figures import Dispatcher, Stats
 
 _MOST: Final = 400  #: looks that are remembered, more than a terminal is wide
 

@@ -11,12 +11,12 @@ import click
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-from jobrunner.answers import Stats
 from jobrunner.cli.board import frame
 from jobrunner.cli.flow import Flow
 from jobrunner.cli.options import url_option
 from jobrunner.cli.teaching import Command
 from jobrunner.client import Client, ClientError, JobData, ProblemError
+from jobrunner.figures import Stats
 from jobrunner.lifecycle import State
 
 _ANSWER_SECONDS: Final = 5.0  #: until an API that does not answer is said to be away

@@ -10,7 +10,7 @@ from jobrunner.answers import Attempt as AttemptData
 from jobrunner.answers import Item as ItemData
 from jobrunner.answers import Job as JobData
 from jobrunner.answers import Map as MapData
-from jobrunner.answers import MapOptions, Queue, Stats, SubmitOptions, Task
+from jobrunner.answers import MapOptions, Queue, SubmitOptions, Task
 from jobrunner.answers import Partial as PartialData
 from jobrunner.client.client import DEFAULT_URL, Client
 from jobrunner.client.errors import (
@@ -25,6 +25,7 @@ from jobrunner.client.errors import (
 from jobrunner.client.following import Follower
 from jobrunner.client.job import Job, Partial
 from jobrunner.client.streams import Settled
+from jobrunner.figures import Stats
 
 __all__ = [
     "DEFAULT_URL",

@@ -18,7 +18,6 @@ from jobrunner.answers import (
     Queue,
     QueueList,
     Readiness,
-    Stats,
     Task,
     TaskList,
 )
@@ -31,6 +30,7 @@ from jobrunner.client.job import Job
 from jobrunner.client.messages import Query
 from jobrunner.client.transport import Transport
 from jobrunner.errors import SettingError
+from jobrunner.figures import Stats
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 _MOST_PER_PAGE: Final = 1000  # the API's own limit

@@ -10,11 +10,11 @@ from typing import Any, cast
 import pytest
 from rich.console import Console
 
-from jobrunner.answers import Stats
 from jobrunner.cli.board import frame
 from jobrunner.cli.flow import Flow, sparkline
 from jobrunner.cli.top import _View
 from jobrunner.client import Client
+from jobrunner.figures import Stats
 from tests.cli.running import Served, command, descendants, environ, serving
 from tests.cli.scripted import Reply, Server, job, swept
 from tests.cli.terminal import Terminal
