@@ -50,6 +50,7 @@ def _flaws_of_axis(axis: Axis, params: Mapping[str, Any], task: Published) -> It
         yield from (Flaw((name, *path), detail) for path, detail in found)
 
 
+_NO_STREAM = {"integer", "number", "string", "boolean", "null", "object"}
 _TWICE = "is in params too: give it in one of the two"
 
 
@@ -64,6 +65,11 @@ def reduce_flaws(reduce: str | Mapping[str, Any], shelf: Shelf) -> Iterator[Flaw
         yield Flaw(where, "takes no parameters, but its first one gets the stream of values")
     else:
         first = task.parameters[0]
+        if (kind := task.of_parameter(first).get("type")) in _NO_STREAM:
+            yield Flaw(
+                where,
+                f"its first parameter, {first}, is of type {kind}; a stream of values is an Iterator[...]",
+            )
         if first in params:
             yield Flaw(("params", first), "gets the stream of values: leave it out")
         rest = {name: value for name, value in params.items() if name != first}

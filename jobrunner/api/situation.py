@@ -54,7 +54,9 @@ class Situation:
         if job.cancel_grace_seconds is not None:
             return "stopping"
         if job.state is not State.QUEUED:
-            return None
+            # Of a map job that runs, no chunk is handed out.
+            waits = job.state is State.RUNNING and job.item_count is not None and job.queue in self._paused
+            return "queue paused" if waits else None
         if job.due_at is not None and job.due_at > self.now:
             return "backing off" if job.attempt else "scheduled"
         if job.queue in self._paused:

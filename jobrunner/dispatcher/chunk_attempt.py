@@ -1,6 +1,5 @@
 """Watching a chunk of a map job's items: whatever ends its job process costs the one item that ran."""
 
-import time
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -33,7 +32,6 @@ class ChunkAttempt(Attempt):
         self._items: list[Values | ItemReport] = []  # not reported yet
         self._failed: list[ItemRun] = []
         self._watched = chunk.first - 1  # the item that ran at the last tick
-        self._begun_at = time.monotonic()
         self._item_seconds: float | None = None
         process.tail.begin(chunk.first, self._upto)
         self._limit: int | None = None  # set at the last tick: what has not begun by now never will
@@ -47,6 +45,8 @@ class ChunkAttempt(Attempt):
 
     def _take(self, line: bytes, said: list[tuple[EventKind, str]]) -> None:
         kind = line[:1]
+        if kind in _NOT_OF_ITEMS and self._process.is_ready:
+            raise GarbageError
         if kind not in _OWN or self._last is not None or not self._process.is_ready:
             super()._take(line, said)
         elif kind == Kind.VALUES.value:
@@ -141,8 +141,10 @@ class ChunkAttempt(Attempt):
     def _charge(self, ended: Ended) -> None:
         """Find who pays for an end that came too early."""
         if self._last is not None and self._last[1] is not None:  # an error: it never came to an item
+            told = ended.error or {}
+            told |= {"traceback": _end_of(told.get("traceback"))}
             for item in range(self._following, self._upto):
-                self._fail(item, ended.error or {})
+                self._fail(item, told)
             return
         self._look_at_tail()
         current = self._process.tail.current
@@ -152,7 +154,10 @@ class ChunkAttempt(Attempt):
                 why = "its dispatcher had to stop, and crash_retries is 0: it is not run twice"
                 self._fail(self._following, error(Ending.LOST, why))
         elif self._last is None and self._following < self._upto and ended.error is not None:
-            self._fail(self._following, ended.error)
+            # Of items that must not run twice, all that may have run, should the tail not tell what came of them.
+            upto = min(current, self._upto - 1) if self._chunk.once else self._following
+            for item in range(self._following, max(upto, self._following) + 1):
+                self._fail(item, ended.error)
 
     def _fail(self, item: int, told: dict[str, Any]) -> None:
         charged = CHARGED_TO.get(Ending(told["kind"]))
@@ -169,4 +174,5 @@ def _end_of(text: str | None) -> str | None:
     return text if text is None else text[-ITEM_TRACEBACK_CHARACTERS:]
 
 
+_NOT_OF_ITEMS: Final = {Kind.RESULT.value, Kind.PARTIAL.value, Kind.PROGRESS.value}
 _OWN: Final = {Kind.VALUES.value, Kind.ITEM_FAILED.value, Kind.CHUNK_END.value}

@@ -25,7 +25,7 @@ from jobrunner.dispatcher.starter import Starter
 from jobrunner.lifecycle import Ending, State
 from jobrunner.settings import Settings
 from jobrunner.store import catalogue as store_catalogue
-from jobrunner.store import dispatchers, jobs, moves, throughput
+from jobrunner.store import dispatchers, jobs, lost, moves, throughput
 from jobrunner.store import reports as store_reports
 from jobrunner.store.engine import CHECKPOINT_BYTES, CHECKPOINT_BYTES_IDLE, Store
 from jobrunner.wakeup import WATCHERS, wake
@@ -62,6 +62,7 @@ class Dispatcher:
         self._drain_until: datetime | None = None
         self._look_for_stops = True
         self._stops: dict[tuple[int, int], Stop] = {}
+        self._may_start_more = False
         self._untold = False  # whether some stop has not reached its worker yet
         self._watched: dict[
             int, tuple[datetime, int]
@@ -114,11 +115,13 @@ class Dispatcher:
         return self._rest(now)
 
     def _start_what_is_due(self, now: datetime) -> None:
-        if self._drain_until is None:
-            self._starter.reduce(self._sweeps.step(now))  # first: it would never come behind a long queue
-            self._starter.start(self.id, now, secure=self._secure, ring=self._tell_watchers)
-        else:
-            self._sweeps.step(now)
+        swept = self._sweeps.step(now)
+        if self._drain_until is not None:
+            return
+        self._starter.reduce(swept, self._secure)  # first: it would never come behind a long queue
+        started = self._starter.start(self.id, now, secure=self._secure, ring=self._tell_watchers)
+        # A sweep may have had less to do than workers were kept for it.
+        self._may_start_more = started and bool(self._sweeps) and self._pool.free > 0
 
     def _secure(self) -> None:
         with self._store.write(durable=True) as connection:
@@ -151,6 +154,8 @@ class Dispatcher:
         until = min(self._next_beat, self._housekeeping.next_at)
         if self._drain_until is not None:
             until = min(until, max(self._drain_until, now + timedelta(seconds=0.05)))
+        elif self._may_start_more:
+            return 0.0
         elif self._pool.free and self._starter.has_tasks:
             until = min(until, moves.next_due_at(self._store) or until, self._sweeps.due_at(now) or until)
         # A stop reaches a ticket only once a worker has it in hand; the result writer closes chunks when it can.
@@ -226,7 +231,7 @@ class Dispatcher:
             # All or nothing: who fails here tries again, and would leave an entry that looks alive.
             own_id = dispatchers.register(connection, this_process(), workers=self._pool.size, now=now)
             _publish(connection, own_id, catalogue, now)
-            moves.postpone(connection, losses.apart(moves.lost(connection), self._clock()))
+            lost.postpone(connection, losses.apart(lost.lost(connection), self._clock()))
         return own_id
 
     def _dead(self, connection: Connection) -> list[int]:

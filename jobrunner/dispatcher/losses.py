@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from jobrunner.lifecycle import Ending
 from jobrunner.reports import Ended, Report, error
 from jobrunner.retry import APART_SECONDS, CAP_SECONDS
-from jobrunner.store.moves import Lost
+from jobrunner.store.lost import Lost
 
 
 class Victim(NamedTuple):

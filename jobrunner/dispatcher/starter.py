@@ -64,8 +64,8 @@ class Starter:
 
     def start(
         self, dispatcher_id: int, now: datetime, *, secure: Callable[[], None], ring: Callable[[], None]
-    ) -> None:
-        """Start what is due, as far as workers are free.
+    ) -> bool:
+        """Start what is due, as far as workers are free; return whether anything was started.
 
         Args:
             dispatcher_id: who claims.
@@ -75,8 +75,9 @@ class Starter:
         """
         # Committed as running before it runs: a crash in between loses a moment, never a job, for its lease
         # is found at the next start.
-        if not self._pool.free or not self._options:
-            return
+        free = self._pool.free
+        if not free or not self._options:
+            return False
         self.sweeps.read_new(now)
         is_news = not self._bundles and self._claim(dispatcher_id, now)
         if any(one.crash_retries == 0 for bundle in self._bundles for one in bundle):
@@ -89,10 +90,14 @@ class Starter:
             ring()
         self.sweeps.read_new(now)
         self._hand_out(now)
+        return self._pool.free < free
 
-    def reduce(self, ready: Sequence[Sweep]) -> None:
-        """Start the reduce tasks of these, as far as workers are free."""
-        for sweep in ready[: self._pool.free]:
+    def reduce(self, ready: Sequence[Sweep], secure: Callable[[], None]) -> None:
+        """Start the reduce tasks of these, as far as workers are free; for `secure` see `start`."""
+        due = [sweep for sweep in ready if sweep.work.queue not in self._paused][: self._pool.free]
+        if any(sweep.work.crash_retries == 0 for sweep in due):
+            secure()
+        for sweep in due:
             work = sweep.work
             options = self._options.get(work.reduce_task or "", {})
             ticket = self._ticket(sweep.job)._replace(
@@ -110,9 +115,8 @@ class Starter:
     def _claim(self, dispatcher_id: int, now: datetime) -> bool:
         """Claim jobs, and lay them into bundles; return whether there were any."""
         self._paused = queues.paused(self._store) if len(self.sweeps) else ()
-        if not moves.is_any_due(
-            self._store, self._clock()
-        ):  # which takes no lock from those who have work for it
+        # Which takes no lock from those who have work for it.
+        if not moves.is_any_due(self._store, self._clock()):
             return False
         free = self._pool.free
         planned: list[list[Claimed]] = []
@@ -194,13 +198,17 @@ class Starter:
                 sweep.put_back(chunk, now + AGAIN)
 
     def _open(self, taken: Sequence[tuple[Sweep, Chunk]]) -> list[tuple[Sweep, Chunk]]:
-        """Note that these are handed out; leave out those whose item is not known to have come back."""
+        """Note that these are handed out; leave out those whose job has ended, or item is not known to be back."""
         # For items that must not run twice, a chunk is on the disk before it begins.
         with self._store.write(durable=any(chunk.once for _, chunk in taken)) as connection:
+            for sweep in {sweep for sweep, _ in taken}:
+                if not maps.is_in(connection, sweep.job.id, sweep.job.attempt):
+                    sweep.drop()
             opened = [
                 (sweep, chunk)
                 for sweep, chunk in taken
-                if not (sweep.may_be_open(chunk) and maps.is_open(connection, sweep.job.id, chunk.first))
+                if not sweep.is_unwanted
+                and not (sweep.may_be_open(chunk) and maps.is_open(connection, sweep.job.id, chunk.first))
             ]
             maps.shorten_chunks(connection, self._shortened)
             if opened:

@@ -1,6 +1,7 @@
 """One map job at work: which of its items are still to be handed out, and how many at a time."""
 
 import heapq
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ from jobrunner.store.moves import Claimed
 CHUNK_SECONDS: Final = 0.18  #: the work in a chunk, as far as can be foreseen
 MOST_SECONDS: Final = 0.2  #: after which a chunk begins no further item
 LEAST_SECONDS: Final = 0.005  #: of work that is worth a trip, however few items are left
+MOST_AT_RISK: Final = 10_000  #: items in a chunk that fail together if it is lost, for none may run twice
 SHARES: Final = (
     2  #: of what is left, a worker takes one of so many for each worker: the last ones end together
 )
@@ -99,6 +101,10 @@ class Sweep:
         return self._chunk(taken, Tries())
 
     def _size(self, workers: int) -> int:
+        most = MOST_AT_RISK if self.work.crash_retries == 0 else sys.maxsize
+        return min(most, self._wanted(workers))
+
+    def _wanted(self, workers: int) -> int:
         if self.work.chunk_size is not None:
             return self.work.chunk_size
         if self._pace is None:  # nobody knows: it may be an hour

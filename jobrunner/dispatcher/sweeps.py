@@ -73,6 +73,8 @@ class Sweeps:
 
     def close(self, ending: Ending, keys: Collection[tuple[int, int]] | None = None) -> None:
         """Hand out nothing more of these, or of all, and end their attempts so."""
+        if keys is None:
+            self._new.clear()  # held, and not begun: whoever gives back what is held gives them back
         for key, sweep in self._sweeps.items():
             if keys is None or key in keys:
                 sweep.closing = sweep.closing or ending

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, exists, insert, select, update
 
+from jobrunner.store.quick import Quick
 from jobrunner.store.tables import chunk, event, item, job, map_job
 
 READ_ROWS: Final = 16  #: of values at a time, each up to a megabyte
@@ -88,6 +89,13 @@ _FAILED: Final = (
 )
 _VALUES: Final = _KEPT.add_columns(event.c.data).limit(READ_ROWS)
 _IS_OPEN: Final = select(exists().where(chunk.c.job_id == bindparam("job_id")))
+_IS_IN: Final = Quick(
+    select(job.c.id).where(
+        job.c.id == bindparam("job_id"),
+        job.c.attempt == bindparam("attempt"),
+        job.c.dispatcher_id.is_not(None),
+    )
+)
 _IS_THIS_OPEN: Final = select(
     exists().where(chunk.c.job_id == bindparam("job_id"), chunk.c.first == bindparam("first"))
 )
@@ -136,6 +144,11 @@ def values_from(connection: Connection, job_id: int, number: int) -> list[tuple[
     """
     asked = {"job_id": job_id, "first": number, "last": _LAST}
     return [(row.item, row.item_count, row.data) for row in connection.execute(_VALUES, asked)]
+
+
+def is_in(connection: Connection, job_id: int, attempt: int) -> bool:
+    """Whether a job is running in this attempt: the result writer may have ended it just now."""
+    return _IS_IN.first(connection, job_id=job_id, attempt=attempt) is not None
 
 
 def is_open(connection: Connection, job_id: int, first: int) -> bool:

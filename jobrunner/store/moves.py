@@ -4,14 +4,12 @@ Each is a guarded UPDATE that names the state it comes from, and appends one eve
 """
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
-    Select,
     bindparam,
     delete,
     exists,
@@ -22,7 +20,7 @@ from sqlalchemy import (
 )
 
 from jobrunner.errors import WrongStateError
-from jobrunner.lifecycle import MOVES, Ending, Event, State, target
+from jobrunner.lifecycle import MOVES, Event, State, target
 from jobrunner.reports import EventKind
 from jobrunner.store import jobs
 from jobrunner.store.quick import Quick, QuickMany, Source, in_list
@@ -44,8 +42,9 @@ class Claimed(NamedTuple):
     item_count: int | None = None  #: of a map job
 
 
+_CLAIMED: Final = tuple(job.c[name] for name in Claimed._fields)
 _READY: Final = (
-    select(*(job.c[name] for name in Claimed._fields))
+    select(job.c.ready_rank, job.c.id)
     .where(
         job.c.ready_rank.is_not(None), job.c.task.in_(in_list("tasks")).is_(True)
     )  # IS: not by the task's index
@@ -58,7 +57,9 @@ _PAUSED: Final = select(paused_queue.c.name)
 #: asked for each queue: in one walk over all, those in a long queue that is paused would be passed one by one
 _READY_JOBS: Final = Quick(_READY.where(job.c.item_count.is_(None), job.c.queue == bindparam("queue")))
 _READY_MAPS: Final = Quick(_READY.where(job.c.item_count.is_not(None), job.c.queue.not_in(_PAUSED)))
-_QUEUES: Final = Quick(
+_THESE: Final = Quick(select(*_CLAIMED).where(job.c.id.in_(in_list("ids"))))
+#: the queues that somebody waits in and that are not paused
+QUEUES: Final = Quick(
     select(tally.c.queue)
     .where(tally.c.state == State.QUEUED.value, tally.c.jobs > 0, tally.c.queue.not_in(_PAUSED))
     .order_by(tally.c.queue)
@@ -111,14 +112,16 @@ def claim(
     _PROMOTE.execute(connection, [{"now": now}])
     known = json.dumps(list(tasks))
     asked: dict[str, Any] = {"tasks": known, "holder": dispatcher_id}
+    # The rows may be large: they are read when it is known which.
     found = [
-        Claimed(*row)
-        for (queue,) in _QUEUES.rows(connection)
+        row
+        for (queue,) in QUEUES.rows(connection)
         for row in _READY_JOBS.rows(connection, queue=queue, room=limit, **asked)
     ]
-    found.sort(key=lambda one: (-one.priority, one.id))
     maps = _READY_MAPS.rows(connection, room=map_limit, **asked) if map_limit else []
-    ready = choose([*(Claimed(*row) for row in maps), *found[:limit]])
+    first = json.dumps([job_id for _, job_id in (*maps, *sorted(found)[:limit])])
+    these = (Claimed(*row) for row in _THESE.rows(connection, ids=first))
+    ready = choose(sorted(these, key=lambda one: (-one.priority, one.id)))
     if not ready:
         return []
     claimed = [one._replace(attempt=one.attempt + 1, version=one.version + 1) for one in ready]
@@ -138,7 +141,7 @@ def is_any_due(source: Source, now: datetime) -> bool:
     """Whether there is anything that `claim` might take."""
     if _ANY_MAP.first(source) is not None:
         return True
-    if any(_ANY_JOB.first(source, queue=queue) is not None for (queue,) in _QUEUES.rows(source)):
+    if any(_ANY_JOB.first(source, queue=queue) is not None for (queue,) in QUEUES.rows(source)):
         return True
     due_at = next_due_at(source)
     return due_at is not None and due_at <= now
@@ -152,7 +155,7 @@ def next_due_at(source: Source) -> datetime | None:
 
 _ANY: Final = select(job.c.id).where(job.c.ready_rank.is_not(None)).limit(1)
 _ANY_JOB: Final = Quick(_ANY.where(job.c.item_count.is_(None), job.c.queue == bindparam("queue")))
-_ANY_MAP: Final = Quick(_ANY.where(job.c.item_count.is_not(None)))
+_ANY_MAP: Final = Quick(_ANY.where(job.c.item_count.is_not(None), job.c.queue.not_in(_PAUSED)))
 _NEXT_DUE: Final = Quick(
     select(job.c.due_at).where(job.c.due_at.is_not(None)).order_by(job.c.due_at).limit(1)
 )
@@ -283,67 +286,3 @@ def held(connection: Connection, dispatcher_id: int) -> list[tuple[int, int]]:
     query = select(job.c.id, job.c.attempt).where(job.c.dispatcher_id == dispatcher_id)
     query = query.order_by(job.c.started_at.desc(), job.c.id.desc())
     return [(row.id, row.attempt) for row in connection.execute(query)]
-
-
-class Lost(NamedTuple):
-    """A queued job whose last attempt was lost with what ran it."""
-
-    id: int
-    due_at: datetime | None
-    dispatcher_id: int  #: that ran the attempt
-    workers: int  #: that it had
-
-
-LOST_AMONG: Final = (
-    1_000  #: that would start next, of those of a queue that may run now, and of those that wait
-)
-
-
-def _lost_among(where: ColumnElement[bool], *order: ColumnElement[Any]) -> Select[Any]:
-    first = select(job.c.id).where(where).order_by(*order).limit(LOST_AMONG).subquery()
-    return (
-        select(job.c.id, job.c.due_at, attempt.c.dispatcher_id, dispatcher.c.workers, attempt.c.started_at)
-        .select_from(first)
-        .join(job, job.c.id == first.c.id)
-        .join(attempt, (attempt.c.job_id == job.c.id) & (attempt.c.number == job.c.attempt))
-        .join(dispatcher, dispatcher.c.id == attempt.c.dispatcher_id)
-        # One that somebody has asked for again has its budgets whole, and is no longer suspected.
-        .where(job.c.crash_retries_used > 0, attempt.c.outcome == Ending.LOST.value)
-    )
-
-
-_IS_READY: Final = job.c.ready_rank.is_not(None)
-_LOST_READY: Final = Quick(
-    _lost_among(
-        _IS_READY & job.c.item_count.is_(None) & (job.c.queue == bindparam("queue")),
-        job.c.ready_rank,
-        job.c.id,
-    )
-)
-_LOST_MAPS: Final = Quick(_lost_among(_IS_READY & job.c.item_count.is_not(None), job.c.ready_rank, job.c.id))
-_LOST_LATER: Final = Quick(_lost_among(job.c.due_at.is_not(None), job.c.due_at))
-_POSTPONE: Final = (
-    update(job)
-    .where(job.c.id == bindparam("job_id"), job.c.state == State.QUEUED)
-    .values(due_at=bindparam("new_due_at"))
-)
-
-
-def lost(connection: Connection) -> list[Lost]:
-    """Return the queued jobs whose last attempt was lost, what started last first.
-
-    Only the first LOST_AMONG of each queue that may run now are looked at, and as many that wait: a long queue costs
-    no more.
-    """
-    found = [*_LOST_MAPS.rows(connection), *_LOST_LATER.rows(connection)]
-    for (queue,) in _QUEUES.rows(connection):
-        found += _LOST_READY.rows(connection, queue=queue)
-    found.sort(key=lambda row: (row[4], row[0]), reverse=True)
-    return [Lost(*row[:4]) for row in found]
-
-
-def postpone(connection: Connection, due_at: Mapping[int, datetime]) -> None:
-    """Let queued jobs, by their ids, wait until these moments."""
-    if due_at:
-        rows = [{"job_id": job_id, "new_due_at": moment} for job_id, moment in due_at.items()]
-        connection.execute(_POSTPONE, rows)

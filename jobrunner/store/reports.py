@@ -161,7 +161,8 @@ def _settle(
     """
     ended, cancelling = report.ended, job_now.cancel_grace_seconds is not None
     if ended is not None and map_now.is_reducing:
-        return ended, None
+        has_begun = ended.ending is not Ending.RELEASED or ended.worker is not None
+        return ended, None if has_begun else retry.Verdict(Event.RELEASE)
     if ended is not None and ended.ending in (Ending.LOST, Ending.RELEASED):
         blamed = ended.chunks if ended.ending is Ending.LOST else ()
         failures = item_reports.lost(connection, report, map_now, blamed)

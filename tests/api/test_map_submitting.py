@@ -199,11 +199,9 @@ def test_a_reduce_that_is_none_is_refused_with_the_place_and_the_remedy(
     assert says in told[1]
 
 
-def test_the_stream_need_not_fit_the_first_parameter_of_reduce(world: World) -> None:
-    assert world.submit(map={"n": [1]}, reduce="demo.train")  # whose first parameter is a text
-    assert flaws(world, map={"n": [1]}, reduce={"task": "demo.train", "params": {"epochs": 0}}).keys() == {
-        "#/reduce/params/epochs"
-    }
+def test_a_reduce_task_whose_first_parameter_is_no_stream_is_refused(world: World) -> None:
+    told = flaws(world, map={"n": [1]}, reduce="demo.train")
+    assert "dataset, is of type string" in told["#/reduce"]
 
 
 @pytest.mark.parametrize(

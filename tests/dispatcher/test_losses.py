@@ -9,7 +9,7 @@ from jobrunner.lifecycle import Ending, State
 from jobrunner.reports import Ended
 from jobrunner.retry import APART_SECONDS, CAP_SECONDS
 from jobrunner.store import dispatchers, moves
-from jobrunner.store.moves import Lost
+from jobrunner.store.lost import Lost
 from tests.dispatcher.stepping import START, ObedientPool, Room
 
 SLOTS = json.dumps(

@@ -18,6 +18,7 @@ from jobrunner.store import (
     checkup,
     dispatchers,
     items,
+    lost,
     maps,
     moves,
     retention,
@@ -132,6 +133,7 @@ def _map_job(world: World) -> None:
         maps.values_from(connection, job_id, 0)
         maps.has_open_chunks(connection, job_id)
         maps.is_open(connection, job_id, 2)
+        maps.is_in(connection, job_id, 1)
     world.end(job_id, Ending.LOST, attempt=2)
 
 
@@ -144,8 +146,8 @@ def _of_dispatchers(world: World) -> None:
         assert dispatchers.gone(connection, process, lambda pid: None)
         moves.stop_requests(connection, other)
         moves.held(connection, world.dispatcher_id)
-        moves.postpone(
-            connection, dict.fromkeys([one.id for one in moves.lost(connection)], utc_now()) | {1: utc_now()}
+        lost.postpone(
+            connection, dict.fromkeys([one.id for one in lost.lost(connection)], utc_now()) | {1: utc_now()}
         )
         moves.next_due_at(connection)
         moves.is_any_due(connection, now=utc_now())

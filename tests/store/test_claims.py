@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from jobrunner.lifecycle import Ending, State
 from jobrunner.reports import EventKind
+from jobrunner.store import lost as lost_of
 from jobrunner.store import moves, queues
-from jobrunner.store.moves import Claimed, Lost
+from jobrunner.store.lost import LOST_AMONG, Lost, postpone
+from jobrunner.store.moves import Claimed
 from tests.store import processes as work
 from tests.store.books import START, Books, new, progress, url_of
 from tests.store.processes import Processes
@@ -262,7 +264,7 @@ def test_three_processes_that_claim_from_one_file_never_claim_a_job_twice(
 
 def lost(books: Books) -> list[Lost]:
     with books.read() as connection:
-        return moves.lost(connection)
+        return lost_of.lost(connection)
 
 
 def lose(books: Books, times: int, **more: Any) -> list[Claimed]:
@@ -314,8 +316,8 @@ def test_what_was_lost_waits_as_long_as_it_is_told(books: Books) -> None:
     (claimed,) = lose(books, 1)
     until = books.now + timedelta(seconds=9)
     with books.store.write(durable=False) as connection:
-        moves.postpone(connection, {claimed.id: until, running.id: until})
-        moves.postpone(connection, {})
+        postpone(connection, {claimed.id: until, running.id: until})
+        postpone(connection, {})
     assert (books.job(claimed.id).due_at, books.job(running.id).due_at) == (until, None)
     assert books.claim() == []
     books.later(9)
@@ -324,5 +326,5 @@ def test_what_was_lost_waits_as_long_as_it_is_told(books: Books) -> None:
 
 def test_of_a_long_queue_only_those_that_start_next_are_looked_at_for_the_lost(books: Books) -> None:
     lose(books, 1)
-    books.submit(*[new(priority=1_000_001)] * moves.LOST_AMONG)
+    books.submit(*[new(priority=1_000_001)] * LOST_AMONG)
     assert lost(books) == []  # it would not start next

@@ -1,6 +1,7 @@
 """What is removed, in what pieces, and what is seen of it meanwhile."""
 
 import contextlib
+import itertools
 import signal
 import subprocess
 import sys
@@ -14,10 +15,11 @@ from sqlalchemy import event as engine_event
 
 from jobrunner.errors import JobNotFoundError, WrongStateError
 from jobrunner.lifecycle import Ending, State
-from jobrunner.reports import Report
-from jobrunner.store import idempotency, jobs, lists, retention
+from jobrunner.reports import ItemFailed, Report, Values, error
+from jobrunner.store import idempotency, jobs, lists, moves, retention
 from jobrunner.store.engine import Store
-from jobrunner.store.tables import attempt, event, idempotency_key, job, label, removal
+from jobrunner.store.jobs import NewMap
+from jobrunner.store.tables import attempt, event, idempotency_key, item, job, label, removal
 from tests.store import processes as work
 from tests.store.books import START, Books, ended, new, partial, url_of
 from tests.store.processes import Processes
@@ -91,6 +93,21 @@ def talkative(books: Books, events: int, **more: Any) -> int:
     return claimed.id
 
 
+def mapped(books: Books, *said: Values | ItemFailed, items: int, spec: str = "[]") -> int:
+    """Return a map job of which this was said, and that was stopped then; of all that failed one event tells."""
+    job_id = books.queued(map=NewMap(spec, items))
+    with books.store.write(durable=False) as connection:
+        moves.claim(connection, books.dispatcher_id, tasks="t", limit=0, map_limit=1, now=books.now)
+    books.cancel(job_id)
+    books.report(Report(job_id, 1, books.now, items=said, ended=ended(Ending.CANCELLED)))
+    assert books.job(job_id).state is State.CANCELLED
+    return job_id
+
+
+def failed(number: int) -> ItemFailed:
+    return ItemFailed(number, error(Ending.EXCEPTION, "no"), None, is_final=True)
+
+
 # -- what goes -----------------------------------------------------------------------------------
 
 
@@ -162,9 +179,9 @@ def test_a_piece_ends_when_its_time_is_over(books: Books) -> None:
 
 
 def test_a_piece_ends_after_so_many_events(books: Books) -> None:
-    job_id = talkative(books, retention.EVENTS + 10)
+    job_id = talkative(books, retention.ROWS + 10)
     piece(books)
-    assert seqs(books, job_id) == list(range(retention.EVENTS + 1, retention.EVENTS + 11))
+    assert seqs(books, job_id) == list(range(retention.ROWS + 1, retention.ROWS + 11))
     assert remove_all(books) == 1
 
 
@@ -200,6 +217,35 @@ def test_light_jobs_go_many_at_a_time_and_each_of_them_whole(books: Books) -> No
     }
 
 
+def test_items_that_have_failed_go_in_pieces_too(books: Books) -> None:
+    def left() -> int:
+        with books.read() as connection:
+            return connection.execute(select(func.count()).select_from(item)).scalar_one()
+
+    count = retention.LIGHT_EVENTS + 40
+    job_id = mapped(books, *map(failed, range(count)), items=count + 1)
+    events = books.job(job_id).version
+    assert events < retention.LIGHT_EVENTS
+    in_time = round(retention.LOCK_SECONDS * 1000)
+    seen = []
+    while piece(books, monotonic=ticking(1)):
+        books.audit()
+        seen.append((rows(books)["event"], left()))
+    of_items = [items for events, items in seen if not events]
+    assert len(of_items) > count // in_time
+    assert max(one - other for one, other in itertools.pairwise(of_items)) == in_time
+    assert set(rows(books).values()) == {left()} == {0}
+
+
+def test_a_row_with_many_values_is_one_row_to_be_deleted(books: Books) -> None:
+    values = [Values(n * 10_000, 10_000, f"[{'0,' * 9_999}0]") for n in range(30)]
+    job_id = mapped(books, *values, items=300_001)
+    assert books.job(job_id).version > 300_000
+    pieces = remove_all(books, monotonic=ticking(1))
+    assert pieces <= 10  # by their time, of 30 rows of values, and 4 that tell of states
+    assert set(rows(books).values()) == {0}
+
+
 @pytest.mark.parametrize("heavy", ["result", "params", "partial"])
 def test_a_job_is_not_light_whose_few_rows_are_large(books: Books, heavy: str) -> None:
     large = f'"{"x" * retention.LIGHT_BYTES}"'
@@ -215,6 +261,16 @@ def test_a_job_is_not_light_whose_few_rows_are_large(books: Books, heavy: str) -
     piece(books, monotonic=ticking(1000))
     assert seqs(books, claimed.id)[0] == 2
     assert rows(books)["removal"] == 1
+
+
+@pytest.mark.parametrize("heavy", ["spec", "error", "nothing"])
+def test_a_small_map_job_is_light_unless_its_few_rows_are_large(books: Books, heavy: str) -> None:
+    large = "x" * retention.LIGHT_BYTES
+    told = error(Ending.EXCEPTION, large if heavy == "error" else "no")
+    spec = f'["{large if heavy == "spec" else ""}"]'
+    mapped(books, ItemFailed(0, told, None, is_final=True), Values(1, 1, "[1]"), items=3, spec=spec)
+    piece(books, monotonic=ticking(1000))
+    assert rows(books)["removal"] == (heavy != "nothing")
 
 
 def test_light_jobs_together_are_not_heavy(books: Books) -> None:
@@ -362,7 +418,8 @@ def test_every_row_is_found_by_an_index(books: Books) -> None:
     engine_event.listen(books.store.engine, "before_cursor_execute", note)
     remove_all(books)
     engine_event.remove(books.store.engine, "before_cursor_execute", note)
-    executed |= {retention._FIRST_EVENT: (1,), retention._DELETE_EVENT: (1, 1)}
+    for part in retention._PARTS:
+        executed |= {part.keys: (1, 1), part.delete: (1, 1)}
     executed[retention._DELETE_JOB] = (1,)
     scanned: set[str] = set()
     found: set[str] = set()
