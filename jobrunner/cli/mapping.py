@@ -20,7 +20,7 @@ def parsed(arguments: Iterable[str]) -> Any:
     """
     given = list(arguments)
     if given[0].startswith("@") and len(given) == 1:
-        return _listed(parameters.content("--map", given[0][1:]))
+        return _whole_items(given[0], _listed(parameters.content("--map", given[0][1:])))
     axes: dict[str, Any] = {}
     for argument in given:
         if argument.startswith("@"):
@@ -30,6 +30,19 @@ def parsed(arguments: Iterable[str]) -> Any:
             raise click.BadParameter(f"--map {name} is given twice")
         axes[name] = _values(name, values)
     return axes
+
+
+def _whole_items(argument: str, items: Any) -> Any:
+    """Return items that a file holds whole."""
+    if isinstance(items, dict):
+        return items
+    for number, one in enumerate(items, 1):
+        if not isinstance(one, dict):
+            remedy = f"one object each, or name the parameter: --map NAME={argument}"
+            raise click.BadParameter(
+                f"--map {argument}: item {number} is {one!r:.60}, no object of parameters: {remedy}"
+            )
+    return items
 
 
 def _values(name: str, text: str) -> Any:

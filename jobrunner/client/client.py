@@ -252,7 +252,7 @@ def _as_asked(items: Iterable[Mapping[str, Any]] | Mapping[str, Iterable[Any]]) 
     """Return the `map` of a submission."""
     if isinstance(items, Mapping):
         return {name: _axis(values) for name, values in items.items()}
-    return [dict(one) for one in items]
+    return [dict(one) if isinstance(one, Mapping) else one for one in items]  # the API says what is wrong
 
 
 def _axis(values: Any) -> Any:

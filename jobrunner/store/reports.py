@@ -162,6 +162,9 @@ def _settle(
     ended, cancelling = report.ended, job_now.cancel_grace_seconds is not None
     if ended is not None and map_now.is_reducing:
         has_begun = ended.ending is not Ending.RELEASED or ended.worker is not None
+        if ended.error is not None:
+            message = f"its items succeeded, its reduce task did not: {ended.error['message']}"
+            ended = ended._replace(error=ended.error | {"message": message})
         return ended, None if has_begun else retry.Verdict(Event.RELEASE)
     if ended is not None and ended.ending in (Ending.LOST, Ending.RELEASED):
         blamed = ended.chunks if ended.ending is Ending.LOST else ()

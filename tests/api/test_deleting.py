@@ -10,7 +10,7 @@ from jobrunner.reports import EventKind
 from jobrunner.store import events, retention
 from tests.api.world import World, problem
 
-EVENTS = 3 * retention.EVENTS
+EVENTS = 3 * retention.ROWS
 
 
 @pytest.fixture

@@ -61,7 +61,9 @@ def test_a_job_that_is_lost_just_before_it_is_reduced_pays_nothing(room: Room) -
     assert (room.state(job_id), room.job(job_id).crash_retries_used) == (State.QUEUED, 0)
     again = ObedientPool(size=1)
     room.now += timedelta(seconds=10)
-    room.dispatcher(again).step(room.now)
+    dispatcher = room.dispatcher(again)
+    assert dispatcher.step(room.now) < 1.0
+    dispatcher.step(room.now)
     assert [bundle[0].reduces for bundle in again.bundles] == [True]
 
 
@@ -95,6 +97,25 @@ def test_of_a_chunk_that_was_lost_the_first_item_without_an_end_pays(
     assert room.state(job_id) is State.QUEUED
     with room.store.read() as connection:
         assert not maps.has_open_chunks(connection, job_id)
+
+
+def test_of_a_job_that_has_just_ended_no_chunk_is_handed_out(room: Room) -> None:
+    """The result writer hears of the failure before the dispatcher does."""
+    pool = ObedientPool(size=2)
+    job_id = room.submit_map(20, chunk_size=1, max_failed=0)
+    dispatcher = room.dispatcher(pool)
+    dispatcher.step(room.now)
+    failed = ItemFailed(0, error(Ending.EXCEPTION, "no"), None, is_final=True)
+    report(room, Report(job_id, 1, room.now, items=(failed,), closed=0))
+    room.chunk(pool, 1)
+    assert room.state(job_id) is State.FAILED
+    dispatcher.step(room.now)
+    assert [bundle[0].chunk.first for bundle in pool.bundles if bundle[0].chunk is not None] == [0]
+    with room.store.read() as connection:
+        assert not maps.has_open_chunks(connection, job_id)
+    pool.just_ended.append((pool.bundles.pop()[0], Ran(0.01, 1, 0.01, (ItemRun(0, None, is_final=True),))))
+    dispatcher.step(room.now)
+    assert pool.bundles == []
 
 
 def test_an_item_that_was_lost_once_too_often_has_failed(room: Room) -> None:

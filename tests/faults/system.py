@@ -130,7 +130,13 @@ class System:
         )
 
     def _environ(self) -> dict[str, str]:
-        settings = {"DATA": self.data, "PORT": self.port, "TASKS": "faults", "WORKERS": 2, "DRAIN_SECONDS": 5}
+        settings = {
+            "DATA": self.data,
+            "PORT": self.port,
+            "TASKS": "faults,map_faults",
+            "WORKERS": 2,
+            "DRAIN_SECONDS": 5,
+        }
         kept = {name: value for name, value in os.environ.items() if not name.startswith("JOBRUNNER_")}
         kept["PYTHONPATH"] = os.pathsep.join(map(str, (MODULES, *sys.path)))
         kept["NOTIFY_SOCKET"] = "@" + self._notes.getsockname()[1:].decode()

@@ -8,6 +8,7 @@ from tests.faults.disks import Disk, FailingDisk
 from tests.faults.system import Answer, System, Systems
 from tests.waiting import eventually
 
+ITEMS, CHUNK = 300, 40  # of a map job
 WATCHDOGS = 6  # some three seconds of an outage
 
 
@@ -23,10 +24,13 @@ def is_told(answer: Answer, why: str) -> bool:
 
 
 def hold_two(system: System) -> list[int]:
-    """Have both workers busy with a job that waits for the file `go`; return their ids."""
-    held = [system.accepted("hold", directory=str(system.folder), name=f"held-{n}") for n in range(2)]
-    eventually(lambda: all((system.folder / f"held-{n}").exists() for n in range(2)), 30)
-    return held
+    """Have one worker busy with a job, one with a map job's item, that wait for the file `go`; return their ids."""
+    params = {"directory": str(system.folder), "step": ITEMS}
+    mapped = {"task": "map_faults.passes", "params": params, "map": {"n": {"range": [0, ITEMS]}}}
+    sweep = system.ask("POST", "/jobs", {**mapped, "max_parallel": 1, "chunk_size": CHUNK}).value["id"]
+    held = system.accepted("hold", directory=str(system.folder), name="held")
+    eventually(lambda: all((system.folder / name).exists() for name in ("held", "runs")), 30)
+    return [held, sweep]
 
 
 def goes_on(system: System, held: list[int], *waiting: int) -> None:
@@ -36,9 +40,12 @@ def goes_on(system: System, held: list[int], *waiting: int) -> None:
     eventually(system.has_succeeded(system.accepted("nothing")), 60)
     assert system.checks() == {}
     assert all(part.is_alive for part in system.parts)
-    for job_id in held:
+    for job_id in (*held, *waiting):
         attempts = system.ask("GET", f"/jobs/{job_id}/attempts").value["items"]
         assert [one["outcome"] for one in attempts] == ["succeeded"]
+    assert system.ask("GET", f"/jobs/{held[1]}/result").value == list(range(ITEMS))
+    runs = (system.folder / "runs").read_text(encoding="ascii").split()
+    assert sorted(map(int, runs)) == list(range(ITEMS)), "each item has run once"
     system.books_agree()
 
 
@@ -80,7 +87,7 @@ def test_a_job_that_was_claimed_and_not_started_in_an_outage_is_started_after_it
     assert system.rest(2) < 0.5
     assert system.state(once) == "running"
     failing_disk.mend()
-    goes_on(system, [*held, once])
+    goes_on(system, held, once)
 
 
 def test_a_lock_that_is_held_for_long_costs_nothing(system: System) -> None:

@@ -5,15 +5,18 @@ import multiprocessing
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jobrunner.dispatcher.writer import Writer
 from jobrunner.lifecycle import Ending, State
-from jobrunner.reports import Ended, EventKind, Report
-from jobrunner.store import migrations
+from jobrunner.reports import Ended, EventKind, Report, Values
+from jobrunner.store import maps, migrations, moves
 from jobrunner.store.engine import Store
+from jobrunner.store.jobs import NewMap
 from jobrunner.store.moves import Claimed
 from tests.store.books import Books, partial, url_of
 from tests.waiting import eventually
@@ -45,6 +48,10 @@ def writing(books: Books, *reports: Report) -> Iterator[None]:
         queue.close()
 
 
+class StrangeKind(StrEnum):
+    NONSENSE = "nonsense"
+
+
 Poison = Callable[[Books, Claimed], Report]
 
 
@@ -53,11 +60,31 @@ def without_result(books: Books, claimed: Claimed) -> Report:
 
 
 def of_a_strange_kind(books: Books, claimed: Claimed) -> Report:
-    return Report(claimed.id, claimed.attempt, books.now, (("nonsense", "1"),))  # type: ignore[arg-type]
+    kind: Any = StrangeKind.NONSENSE
+    return Report(claimed.id, claimed.attempt, books.now, ((kind, "1"),))
 
 
 def with_half_a_character(books: Books, claimed: Claimed) -> Report:
     return books.says(claimed, (EventKind.LOG, "half \ud83d"))
+
+
+def test_values_that_cannot_be_written_fail_their_map_job(books: Books) -> None:
+    job_id = books.queued(map=NewMap("[{}, {}]", 2))
+    with books.store.write(durable=False) as connection:
+        (claimed,) = moves.claim(
+            connection, books.dispatcher_id, tasks="t", limit=0, map_limit=1, now=books.now
+        )
+        maps.open_chunks(connection, [(job_id, 0, 2)])
+    values = (Values(0, 1, "[1]"), Values(1, 1, '["half \ud83d"]'))
+    reports = [
+        Report(job_id, claimed.attempt, books.now, items=values[:1]),
+        Report(job_id, claimed.attempt, books.now, items=values[1:], closed=0),
+    ]
+    with writing(books, *reports):
+        eventually(lambda: books.job(job_id).is_final)
+    failed = books.job(job_id)
+    assert (failed.state, failed.partials) == (State.FAILED, 1)
+    assert "what it reported cannot be written: " in str(failed.error)
 
 
 @pytest.mark.parametrize(

@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from jobrunner.lifecycle import Ending
-from jobrunner.reports import EventKind
+from jobrunner.reports import EventKind, Report, Values
 from jobrunner.selftest import audit, journal, wishes
 from jobrunner.selftest.audit import Finding, Line
 from jobrunner.selftest.journal import Journal
-from jobrunner.store import migrations
+from jobrunner.store import maps, migrations, moves
 from jobrunner.store.engine import Store
+from jobrunner.store.jobs import NewMap
 from jobrunner.store.moves import Claimed
 from tests.store.books import Books, new, partial, url_of
 
+ITEMS = 4
 TASKS = ("selftest.squares", "selftest.stream", "selftest.fail")
 
 
@@ -35,12 +37,15 @@ class Evidence:
 
     def wish(self, task: str = "stream", *, crash_retries: int = 9, n: int = 3) -> dict[str, Any]:
         params = {"stamp": f"a-{len(self._wishes) + 1}", "n": n}
-        return {"task": f"selftest.{task}", "params": params, "retries": 0, "crash_retries": crash_retries}
+        wish = {"task": f"selftest.{task}", "params": params, "retries": 0, "crash_retries": crash_retries}
+        return {**wish, "map": {"index": {"range": [0, ITEMS]}}} if task == "item" else wish
 
     def store_it(self, wish: dict[str, Any]) -> int:
         """Put it into the store alone."""
         told = {name: wish[name] for name in ("task", "retries", "crash_retries")}
         newest_first = len(self._wishes)
+        if "map" in wish:
+            told["map"] = NewMap(json.dumps(wish["map"]), ITEMS)
         (job_id,) = self.books.submit(new(**told, params=json.dumps(wish["params"]), priority=newest_first))
         self._wishes[job_id] = wish
         return job_id
@@ -82,6 +87,49 @@ class Evidence:
         self.end(self.claim(), Ending.SUCCEEDED, partials=3)
         return job_id
 
+    # -- what map jobs do ------------------------------------------------------------------------
+
+    def claim_map(self) -> Claimed:
+        """Claim the one that is queued; a worker takes all of its items."""
+        with self.store.write(durable=False) as connection:
+            (claimed,) = moves.claim(
+                connection,
+                self.books.dispatcher_id,
+                tasks=["selftest.item"],
+                limit=0,
+                map_limit=1,
+                now=self.books.now,
+            )
+            maps.open_chunks(connection, [(claimed.id, 0, ITEMS)])
+        return claimed
+
+    def run_items(self, claimed: Claimed, *indexes: int) -> None:
+        wish = self._wishes[claimed.id]
+        with self.runs.open("a", encoding="ascii") as file:
+            file.writelines(f"{wish['params']['stamp']}/{index} {claimed.attempt}\n" for index in indexes)
+        told = [wishes.value(wish, claimed.attempt, index) for index in indexes]
+        items = (Values(indexes[0], len(told), json.dumps(told)),)
+        self.books.report(Report(claimed.id, claimed.attempt, self.books.now, items=items))
+
+    def lose(self, claimed: Claimed) -> None:
+        self.books.report(self.books.end_of(claimed, Ending.LOST))
+        self.books.later(1000)
+
+    def close(self, claimed: Claimed) -> None:
+        self.books.report(Report(claimed.id, claimed.attempt, self.books.now, closed=0))
+
+    def swept(self, **more: Any) -> int:
+        """A map job that was lost after two items, and came to its end in its second attempt."""
+        job_id = self.submit("item", **more)
+        first = self.claim_map()
+        self.run_items(first, 0, 1)
+        self.lose(first)
+        second = self.claim_map()
+        self.run_items(second, 2)  # it may be to blame, so it runs by itself
+        self.run_items(second, 3)
+        self.close(second)
+        return job_id
+
     def failed(self) -> int:
         job_id = self.submit("fail")
         self.end(self.claim(), Ending.EXCEPTION)
@@ -121,6 +169,6 @@ class Evidence:
             found.setdefault(one.line, set()).add(one.job_id)
         return found
 
-    def close(self) -> None:
+    def end_all(self) -> None:
         self.journal.close()
         self.store.close()

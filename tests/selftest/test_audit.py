@@ -10,20 +10,21 @@ from jobrunner.lifecycle import Ending
 from jobrunner.reports import EventKind
 from jobrunner.selftest import wishes
 from jobrunner.selftest.audit import Line
-from tests.selftest.evidence import Evidence
+from tests.selftest.evidence import ITEMS, Evidence
 
 
 @pytest.fixture
 def evidence(tmp_path: Path) -> Iterator[Evidence]:
     made = Evidence(tmp_path)
     yield made
-    made.close()
+    made.end_all()
 
 
 def test_nothing_is_found_where_all_went_as_it_should(evidence: Evidence) -> None:
     evidence.look(evidence.succeeded())
     evidence.succeeded(key="k")
     evidence.look(evidence.failed())
+    evidence.look(evidence.swept())
     once = evidence.submit("squares", crash_retries=0)
     evidence.end(evidence.claim(), Ending.LOST)
     evidence.look(once)
@@ -187,6 +188,57 @@ def somebody_ran_what_nobody_asked_for(evidence: Evidence) -> set[int | None]:
     return {None}
 
 
+def an_item_ran_twice(evidence: Evidence) -> set[int | None]:
+    evidence.swept()
+    once = evidence.submit("item", crash_retries=0)
+    claimed = evidence.claim_map()
+    evidence.run_items(claimed, *range(ITEMS))
+    evidence.close(claimed)
+    evidence.runs.write_text(evidence.runs.read_text() + f"a-{once}/2 1\n")
+    return {once}
+
+
+def an_item_of_another_attempt_was_taken(evidence: Evidence) -> set[int | None]:
+    job_id = evidence.swept()
+    evidence.change(
+        "UPDATE event SET data = json_set(data, '$[0].attempt', 1) WHERE job_id = ? AND item = 2", job_id
+    )
+    return {job_id}
+
+
+def items_changed_places(evidence: Evidence) -> set[int | None]:
+    job_id = evidence.swept()
+    evidence.change("UPDATE event SET item = 5 - item WHERE job_id = ? AND item >= 2", job_id)
+    return {job_id}
+
+
+def an_item_was_recorded_twice(evidence: Evidence) -> set[int | None]:
+    job_id = evidence.submit("item")
+    claimed = evidence.claim_map()
+    evidence.run_items(claimed, 0, 1, 2, 3)
+    evidence.run_items(claimed, 1)
+    evidence.change("UPDATE map_job SET done = 4 WHERE job_id = ?", job_id)
+    evidence.close(claimed)
+    evidence.change("UPDATE map_job SET done = 5 WHERE job_id = ?", job_id)
+    return {job_id}
+
+
+def an_item_was_not_recorded(evidence: Evidence) -> set[int | None]:
+    job_id = evidence.submit("item")
+    claimed = evidence.claim_map()
+    evidence.run_items(claimed, 0, 1, 2)
+    evidence.change("UPDATE map_job SET done = 4 WHERE job_id = ?", job_id)
+    evidence.close(claimed)
+    evidence.change("UPDATE map_job SET done = 3 WHERE job_id = ?", job_id)
+    return {job_id}
+
+
+def a_chunk_is_still_in_hand(evidence: Evidence) -> set[int | None]:
+    job_id = evidence.swept()
+    evidence.change("INSERT INTO chunk VALUES (?, 0, 4)", job_id)
+    return {job_id}
+
+
 def a_key_made_two_jobs(evidence: Evidence) -> set[int | None]:
     wish = evidence.wish("squares")
     number = evidence.journal.asked([wish], "k")
@@ -262,6 +314,12 @@ CRIMES: list[tuple[Line, Callable[[Evidence], set[int | None]]]] = [
     (Line.UNATTENDED, its_dispatcher_has_ended),
     (Line.ONCE, a_job_ran_twice),
     (Line.ONCE, an_attempt_ran_twice),
+    (Line.ONCE, an_item_ran_twice),
+    (Line.WRONG, an_item_of_another_attempt_was_taken),
+    (Line.WRONG, items_changed_places),
+    (Line.TWICE, an_item_was_recorded_twice),
+    (Line.LOST, an_item_was_not_recorded),
+    (Line.OTHER, a_chunk_is_still_in_hand),
     (Line.KEY, a_key_made_two_jobs),
     (Line.KEY, a_key_gave_back_another_job),
     (Line.KEY, a_replay_was_not_marked),
@@ -292,3 +350,8 @@ def test_what_the_audit_expects_is_what_the_tasks_do() -> None:
     assert [one["sum"] for one in wishes.partials(wish, 2)] == sums
     assert wishes.result(wish, 2) == {"stamp": "s", "attempt": 2, "sum": sums[-1]}
     assert json.dumps(wishes.partials({**wish, "task": "selftest.squares"}, 2)) == "[]"
+    mapped = {"task": "selftest.item", "params": params, "map": {"index": {"range": [0, 3]}}}
+    assert wishes.value(mapped, 2, 0) == {"stamp": "s", "attempt": 2, "sum": sums[-1], "index": 0}
+    assert wishes.result(mapped, 2) is None
+    added = sums[-1] * 3 + 51**2 * 2 + 52**2
+    assert wishes.result({**mapped, "reduce": {}}, 2) == {"stamp": "s", "attempt": 2, "sum": added}

@@ -9,9 +9,15 @@ from jobrunner.lifecycle import State
 from jobrunner.selftest.audit import expect
 from jobrunner.selftest.journal import Deed
 
-RUNS: dict[str, Any] = {"task": "selftest.squares", "crash_retries": 9}
-ONCE: dict[str, Any] = {"task": "selftest.stream", "crash_retries": 0}
-FAILS: dict[str, Any] = {"task": "selftest.fail", "crash_retries": 9}
+RUNS: dict[str, Any] = {"task": "selftest.squares", "params": {}, "crash_retries": 9}
+ONCE: dict[str, Any] = {"task": "selftest.stream", "params": {}, "crash_retries": 0}
+FAILS_IN_PART: dict[str, Any] = {
+    "task": "selftest.item",
+    "params": {"fail_each": 7},
+    "crash_retries": 9,
+    "map": {"index": {"range": [0, 9]}},
+}
+FAILS: dict[str, Any] = {"task": "selftest.fail", "params": {}, "crash_retries": 9}
 
 SUCCEEDED, FAILED, CANCELLED = State.SUCCEEDED, State.FAILED, State.CANCELLED
 
@@ -33,6 +39,7 @@ RETRY_UNANSWERED = Deed("retry", 503, None, None)
         (RUNS, [], {SUCCEEDED}, None),
         (ONCE, [], {SUCCEEDED, FAILED}, None),
         (FAILS, [], {FAILED}, None),
+        (FAILS_IN_PART, [], {FAILED}, None),
         (RUNS, [SEEN_RUNNING], {SUCCEEDED}, None),
         (RUNS, [CANCELLED_QUEUED], {SUCCEEDED, CANCELLED}, (CANCELLED, 2)),
         (RUNS, [STOPPING], {SUCCEEDED, CANCELLED}, None),
