@@ -67,19 +67,7 @@ class Handle:
         output, printed = os.pipe()
         self.tail, tail = Tail.create()
         try:
-            self._popen = subprocess.Popen(
-                [
-                    sys.executable,
-                    *("-m", "jobrunner.dispatcher.job_process"),
-                    *map(str, (theirs.fileno(), tail, os.getpid(), *sizes)),
-                    *code.modules,
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=printed,
-                stderr=printed,
-                pass_fds=[theirs.fileno(), tail],
-                start_new_session=True,
-            )
+            self._popen = _started(code, sizes, theirs.fileno(), tail, printed)
         finally:
             theirs.close()
             os.close(printed)
@@ -244,6 +232,25 @@ class Handle:
         self._pipe.close()
         os.close(self._output)
         os.close(self._pidfd)
+
+
+def _started(
+    code: Code, sizes: Sequence[int], pipe: int, tail: int, printed: int
+) -> "subprocess.Popen[bytes]":
+    """Start a job process; the last three are the descriptors that it gets."""
+    return subprocess.Popen(
+        [
+            sys.executable,
+            *("-m", "jobrunner.dispatcher.job_process"),
+            *map(str, (pipe, tail, os.getpid(), *sizes)),
+            *code.modules,
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=printed,
+        stderr=printed,
+        pass_fds=[pipe, tail],
+        start_new_session=True,
+    )
 
 
 def kill_children() -> None:
