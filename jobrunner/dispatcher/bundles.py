@@ -4,6 +4,7 @@ How long a task takes is learnt from its last attempts.  A worker that finds the
 longer than expected gives the others back at once, so a wrong guess delays nobody for more than a moment.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Final
 
@@ -11,6 +12,7 @@ from jobrunner.store.moves import Claimed
 
 BUNDLE_SECONDS: Final = 0.05  #: the work in a bundle, as far as can be foreseen
 BUNDLE_TICKETS: Final = 256  #: at most
+AHEAD_SECONDS: Final = 0.25  #: the longest that is claimed ahead, as far as can be foreseen
 MOST_AT_A_TIME: Final = 2048  #: in one claim: each is a variable of a statement, and SQLite allows 32,766
 FORGETTING: Final = 0.2  #: the weight of a new, shorter duration; a longer one counts whole, at once
 
@@ -27,19 +29,33 @@ class Packer:
         before = self._expected.get(task, seconds)
         self._expected[task] = max(seconds, before + FORGETTING * (seconds - before))
 
-    def limit(self, free: int) -> int:
-        """Return how many jobs to look at for `free` workers: more than one each only where some are short."""
-        return min(free * (BUNDLE_TICKETS if self._any_short else 1), MOST_AT_A_TIME)
+    def limit(self, places: int) -> int:
+        """Return how many jobs to look at for so many bundles: more than one each only where some are short."""
+        return min(places * (BUNDLE_TICKETS if self._any_short else 1), MOST_AT_A_TIME)
 
-    def pack(self, ready: Sequence[Claimed], free: int) -> list[list[Claimed]]:
-        """Deal the first of `ready` into at most `free` bundles, in order, as long as they fit.
+    def pack(self, ready: Sequence[Claimed], free: int, ahead: int = 0) -> list[list[Claimed]]:
+        """Deal the first of `ready` into bundles, in order, as long as they fit.
 
         A job of an unknown or a long task travels alone, and so does one with `crash_retries` 0: it is
         promised at most one execution, so it must not be claimed before it can start.
+
+        Args:
+            ready: the jobs.
+            free: at most so many bundles for workers that are free.
+            ahead: beside these at most so many of jobs that are short.
         """
-        bundles: list[list[Claimed]] = [[] for _ in range(free)]
-        loads = [0.0] * free
-        for one in ready:
+        first = self._deal(ready, free)
+        rest = itertools.takewhile(self.is_short, ready[sum(map(len, first)) :])
+        return first + self._deal(list(rest), ahead)
+
+    def is_short(self, one: Claimed) -> bool:
+        """Whether a job may be claimed ahead: a worker is done with it soon."""
+        return self._seconds(one) <= AHEAD_SECONDS
+
+    def _deal(self, ready: Sequence[Claimed], places: int) -> list[list[Claimed]]:
+        bundles: list[list[Claimed]] = [[] for _ in range(places)]
+        loads = [0.0] * places
+        for one in ready if places else ():
             seconds = self._seconds(one)
             lightest = loads.index(min(loads))
             bundle = bundles[lightest]

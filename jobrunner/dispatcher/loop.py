@@ -96,7 +96,7 @@ class Dispatcher:
     @property
     def is_drained(self) -> bool:
         """Whether it was told to drain, and nothing runs any more."""
-        is_idle = self._pool.free == self._pool.size and not self._sweeps
+        is_idle = self._pool.free == self._pool.size and not (self._sweeps or self._starter.has_ready)
         return self._drain_until is not None and is_idle
 
     # -- the loop --------------------------------------------------------------------------------
@@ -119,9 +119,9 @@ class Dispatcher:
         if self._drain_until is not None:
             return
         self._starter.reduce(swept, self._secure)  # first: it would never come behind a long queue
-        started = self._starter.start(self.id, now, secure=self._secure, ring=self._tell_watchers)
-        # A sweep may have had less to do than workers were kept for it.
-        self._may_start_more = started and bool(self._sweeps) and self._pool.free > 0
+        self._may_start_more = self._starter.start(
+            self.id, now, secure=self._secure, ring=self._tell_watchers
+        )
 
     def _secure(self) -> None:
         with self._store.write(durable=True) as connection:
@@ -139,6 +139,8 @@ class Dispatcher:
             self._sweeps.look(held)
             self._sweeps.close(Ending.CANCELLED, self._stops)
             self._look_for_stops = False
+        drains = self._drain_until is not None
+        self._starter.give_back(now, lambda one: drains or (one.job_id, one.attempt) in self._stops)
         self._untold = False
         release = None
         if self._drain_until is not None and now >= self._drain_until:
@@ -158,6 +160,7 @@ class Dispatcher:
             return 0.0
         elif self._pool.free and self._starter.has_tasks:
             until = min(until, moves.next_due_at(self._store) or until, self._sweeps.due_at(now) or until)
+        until = min(until, self._starter.goes_back_at() or until)
         # A stop reaches a ticket only once a worker has it in hand; the result writer closes chunks when it can.
         if self._pool.free and self._sweeps.may_give_back:
             until = min(until, now + timedelta(seconds=0.05))

@@ -1,4 +1,4 @@
-"""What starts next, in which worker: single jobs in bundles, map jobs by chunks, each in its turn."""
+"""What starts next: single jobs in bundles, map jobs by chunks, each in its turn."""
 
 import itertools
 from collections.abc import Callable, Collection, Sequence
@@ -9,12 +9,16 @@ from jobrunner.clock import Clock
 from jobrunner.dispatcher.bundles import Packer
 from jobrunner.dispatcher.catalogue import Catalogue
 from jobrunner.dispatcher.pool import WorkerPool
+from jobrunner.dispatcher.shelf import Laid, Shelf
 from jobrunner.dispatcher.sweep import Sweep
 from jobrunner.dispatcher.sweeps import Sweeps
 from jobrunner.dispatcher.tickets import Chunk, Ran, Ticket
 from jobrunner.dispatcher.turns import Turns
 from jobrunner.errors import StoreError
+from jobrunner.lifecycle import Ending
+from jobrunner.reports import Ended, Report
 from jobrunner.store import maps, moves, queues
+from jobrunner.store import reports as store_reports
 from jobrunner.store.engine import Store
 from jobrunner.store.moves import Claimed
 
@@ -37,7 +41,8 @@ class Starter:
         self._turns = Turns()
         self.sweeps = Sweeps(store, max_log_bytes=max_log_bytes)
         self._serials = itertools.count(1)
-        self._bundles: list[list[Claimed]] = []  # claimed, and not started if the store failed in between
+        self._shelf = Shelf(pool.size)
+        self._is_unsecured = False  # whether something on it must not start before its claim is on the disk
         self._shortened: dict[
             tuple[int, int], int
         ] = {}  # chunks in hand, and what the store does not know of them
@@ -56,6 +61,7 @@ class Starter:
 
     def returned(self, ticket: Ticket, ran: Ran, now: datetime) -> None:
         """Take note of what became of a ticket."""
+        self._shelf.returned(ticket)
         if ticket.chunk is None:
             self._packer.learn(ticket.task, ran.seconds)
         else:
@@ -65,32 +71,70 @@ class Starter:
     def start(
         self, dispatcher_id: int, now: datetime, *, secure: Callable[[], None], ring: Callable[[], None]
     ) -> bool:
-        """Start what is due, as far as workers are free; return whether anything was started.
+        """Start what is due, as far as workers are free, and lay a little more ready.
 
         Args:
             dispatcher_id: who claims.
             now: when.
             secure: commits durably, and with it what was claimed.
             ring: called when something was claimed.
+
+        Returns:
+            Whether there may be more to do at once.
         """
         # Committed as running before it runs: a crash in between loses a moment, never a job, for its lease
         # is found at the next start.
         free = self._pool.free
-        if not free or not self._options:
+        if not self._options:
+            return False
+        self._hand_out(now, secure)  # what lies ready: nobody waits for the store
+        ahead = self._shelf.places(now)
+        if not (self._pool.free or ahead):
             return False
         self.sweeps.read_new(now)
-        is_news = not self._bundles and self._claim(dispatcher_id, now)
-        if any(one.crash_retries == 0 for bundle in self._bundles for one in bundle):
-            # At most once, even if the power fails: this commit takes the claim to the disk with it.
-            secure()
-        bundles, self._bundles = self._bundles, []
-        for bundle in bundles:
-            self._pool.start([self._ticket(one) for one in bundle])
+        is_news, ahead = self._claim(dispatcher_id, now, self._pool.free, ahead)
+        self._hand_out(now, secure)
         if is_news:  # to whoever watches; those who work come first
             ring()
         self.sweeps.read_new(now)
-        self._hand_out(now)
-        return self._pool.free < free
+        self._lay_chunks(now, self._pool.free, ahead)
+        self._hand_out(now, secure)
+        # A sweep may have had less to do than workers were kept for it; what has just started may be short.
+        has_room = self._shelf.places(now) > 0 or (self._pool.free > 0 and len(self.sweeps) > 0)
+        return has_room and self._pool.free < free
+
+    def give_back(self, now: datetime, is_unwanted: Callable[[Ticket], bool]) -> None:
+        """Give back to the queue, or to its map job, what lies ready and is not wanted, or will not start soon."""
+        tickets = self._shelf.unwanted(
+            now, self._pool.free, lambda one: one.task not in self._options or is_unwanted(one)
+        )
+        if not tickets:
+            return
+        with self._store.write(durable=True) as connection:
+            store_reports.record(connection, [_given_back(ticket, now) for ticket in tickets])
+        self._shelf.remove(tickets)
+        for ticket in tickets:
+            self.sweeps.put_back(ticket, now)
+
+    @property
+    def has_ready(self) -> bool:
+        """Whether something is claimed that no worker has."""
+        return bool(self._shelf)
+
+    def goes_back_at(self) -> datetime | None:
+        """Return when `give_back` has something to do; None if it is not known to have."""
+        return self._shelf.goes_back_at()
+
+    def _hand_out(self, now: datetime, secure: Callable[[], None]) -> None:
+        """Start what lies ready, as far as workers are free."""
+        if self._pool.free and self._is_unsecured:
+            secure()
+            self._is_unsecured = False
+        while self._pool.free and self._shelf:
+            tickets = self._shelf.take(now)
+            if tickets[0].code != self._code:
+                tickets = [ticket._replace(code=self._code) for ticket in tickets]
+            self._pool.start(tickets)
 
     def reduce(self, ready: Sequence[Sweep], secure: Callable[[], None]) -> None:
         """Start the reduce tasks of these, as far as workers are free; for `secure` see `start`."""
@@ -112,17 +156,23 @@ class Starter:
 
     # -- claiming ---------------------------------------------------------------------------------
 
-    def _claim(self, dispatcher_id: int, now: datetime) -> bool:
-        """Claim jobs, and lay them into bundles; return whether there were any."""
+    def _claim(self, dispatcher_id: int, now: datetime, free: int, ahead: int) -> tuple[bool, int]:
+        """Claim jobs, and lay them ready in bundles.
+
+        Returns:
+            Whether there were any, and how many of the places for work that is claimed ahead are not theirs.
+        """
         self._paused = queues.paused(self._store) if len(self.sweeps) else ()
         # Which takes no lock from those who have work for it.
         if not moves.is_any_due(self._store, self._clock()):
-            return False
-        free = self._pool.free
+            return False, ahead
         planned: list[list[Claimed]] = []
+        places = 0
 
         def choose(ready: Sequence[Claimed]) -> list[Claimed]:
-            new_maps, planned[:] = self._plan(ready, free, self.sweeps.offering(now, self._paused))
+            nonlocal places
+            new_maps, jobs, places = self._plan(ready, free + ahead, self.sweeps.offering(now, self._paused))
+            planned[:] = self._packer.pack(jobs, min(free, places), max(0, places - free))
             return [*new_maps, *(one for bundle in planned for one in bundle)]
 
         with self._store.write(durable=False) as connection:
@@ -130,23 +180,30 @@ class Starter:
                 connection,
                 dispatcher_id,
                 tasks=list(self._options),
-                limit=self._packer.limit(free),
-                map_limit=max(1, self.sweeps.room(self._paused)),
+                limit=self._packer.limit(free + ahead),
+                map_limit=max(1, self.sweeps.room(self._paused)) if free else 0,
                 choose=choose,
                 # Not the step's `now`: a job may have been submitted while this waited for the write lock.
                 now=self._clock(),
             )
         by_id = {one.id: one for one in claimed}
         self.sweeps.admit([one for one in claimed if one.item_count is not None])
-        self._bundles = [[by_id[one.id] for one in bundle] for bundle in planned]
+        for bundle in planned:
+            self._lay([by_id[one.id] for one in bundle])
         if planned:
             self._turns.had_jobs()
-        return bool(claimed)
+        return bool(claimed), ahead - max(0, places - free)
+
+    def _lay(self, bundle: Sequence[Claimed]) -> None:
+        # At most once, even if the power fails: before it starts, a commit takes the claim to the disk.
+        self._is_unsecured |= any(one.crash_retries == 0 for one in bundle)
+        is_short = all(map(self._packer.is_short, bundle))
+        self._shelf.lay(Laid([self._ticket(one) for one in bundle], None, is_short))
 
     def _plan(
-        self, ready: Sequence[Claimed], free: int, sweeps: Sequence[Sweep]
-    ) -> tuple[list[Claimed], list[list[Claimed]]]:
-        """Return which map jobs to claim, and single jobs in bundles for the workers that are theirs."""
+        self, ready: Sequence[Claimed], places: int, sweeps: Sequence[Sweep]
+    ) -> tuple[list[Claimed], list[Claimed], int]:
+        """Return which map jobs to claim, which single jobs may be claimed, and how many of the places are theirs."""
         # Those of lower priority than one in hand would only wait in hand, too.
         floor = max((one.job.priority for one in sweeps), default=None)
         # Where too many are in hand, one of higher priority than all of them comes in nevertheless.
@@ -156,8 +213,7 @@ class Starter:
         ]
         floor = max((one.priority for one in new_maps), default=floor)
         jobs = [one for one in ready if one.item_count is None and (floor is None or one.priority >= floor)]
-        places = self._turns.of_jobs(free, jobs, sweeps, new_maps)
-        return new_maps, self._packer.pack(jobs, places) if places else []
+        return new_maps, jobs, self._turns.of_jobs(places, jobs, sweeps, new_maps) if jobs else 0
 
     def _ticket(self, one: Claimed, **more: Any) -> Ticket:
         return Ticket(
@@ -174,13 +230,14 @@ class Starter:
 
     # -- chunks -----------------------------------------------------------------------------------
 
-    def _hand_out(self, now: datetime) -> None:
-        """Give each worker that is still free a chunk of the sweep whose turn it is."""
+    def _lay_chunks(self, now: datetime, free: int, ahead: int) -> None:
+        """Lay chunks ready, each of the sweep whose turn it is."""
         taken: list[tuple[Sweep, Chunk]] = []
         if self.sweeps.may_give_back:
             self._take_back()
-        for _ in range(self._pool.free):
-            sweep = self._turns.next_of(self.sweeps.offering(now, self._paused))
+        for place in range(free + ahead):
+            offering = self.sweeps.offering(now, self._paused)
+            sweep = self._turns.next_of(offering, ahead=place >= free)
             if sweep is not None:
                 taken.append((sweep, sweep.take(now, self._pool.size)))
         if not taken:
@@ -193,7 +250,7 @@ class Starter:
             raise
         for sweep, chunk in taken:
             if (sweep, chunk) in opened:
-                self._pool.start([self._ticket(sweep.job, chunk=chunk)])
+                self._shelf.lay(Laid([self._ticket(sweep.job, chunk=chunk)], sweep, sweep.is_short))
             else:
                 sweep.put_back(chunk, now + AGAIN)
 
@@ -223,3 +280,9 @@ class Starter:
         for ticket, item in self._pool.given_back():
             if ticket.chunk is not None and self.sweeps.give_back(ticket, item):
                 self._shortened[ticket.job_id, ticket.chunk.first] = item - ticket.chunk.first
+
+
+def _given_back(ticket: Ticket, now: datetime) -> Report:
+    if ticket.chunk is None:
+        return Report(ticket.job_id, ticket.attempt, now, ended=Ended(Ending.RELEASED))
+    return Report(ticket.job_id, ticket.attempt, now, closed=ticket.chunk.first)

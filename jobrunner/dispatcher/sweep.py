@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from jobrunner import retry
+from jobrunner.dispatcher.bundles import AHEAD_SECONDS
 from jobrunner.dispatcher.tickets import Chunk, Ran
 from jobrunner.items import Items
 from jobrunner.lifecycle import Ending
@@ -58,10 +59,21 @@ class Sweep:
         return self._is_dropped or (most is not None and self._failed > most)
 
     @property
+    def hands_out_nothing(self) -> bool:
+        """Whether its items are left alone from now on."""
+        return self.is_unwanted or self.closing is not None
+
+    @property
+    def is_short(self) -> bool:
+        """Whether a chunk may be claimed ahead: a worker is done with it soon, and all of it may run again."""
+        items = 1 if self.work.chunk_size is None else self.work.chunk_size
+        return self.work.crash_retries > 0 and self._pace is not None and self._pace * items <= AHEAD_SECONDS
+
+    @property
     def is_over(self) -> bool:
         """Whether no more is handed out and nothing is in hand."""
-        is_closing = self.is_unwanted or self.closing is not None
-        return not (self.in_hand or self.is_reducing) and (is_closing or not (self._spans or self._again))
+        is_done = self.hands_out_nothing or not (self._spans or self._again)
+        return is_done and not (self.in_hand or self.is_reducing)
 
     @property
     def may_reduce(self) -> bool:
@@ -74,7 +86,7 @@ class Sweep:
 
     def offers(self, now: datetime) -> bool:
         """Whether it has a chunk for a worker that is free."""
-        if self.closing is not None or self.is_unwanted:
+        if self.hands_out_nothing:
             return False
         if self.work.max_parallel is not None and len(self.in_hand) >= self.work.max_parallel:
             return False

@@ -66,6 +66,12 @@ class Sweeps:
             return False
         return sweep.give_back(ticket.chunk.first, item)
 
+    def put_back(self, ticket: Ticket, now: datetime) -> None:
+        """Take back a chunk that was not handed out after all."""
+        sweep = self._sweeps.get((ticket.job_id, ticket.attempt))
+        if sweep is not None and ticket.chunk is not None:
+            sweep.put_back(ticket.chunk, now)
+
     @property
     def may_give_back(self) -> bool:
         """Whether some chunk in hand has more than one item."""

@@ -46,11 +46,14 @@ class Turns:
         self._count += 1
         self._jobs_served = self._count
 
-    def next_of(self, sweeps: Sequence[Sweep]) -> Sweep | None:
-        """Give a turn to one of the sweeps, which all have something for a worker; None if there is none."""
-        if not sweeps:
+    def next_of(self, sweeps: Sequence[Sweep], *, ahead: bool = False) -> Sweep | None:
+        """Give a turn to one of the sweeps, which all have something for a worker; None if there is none.
+
+        Ahead of the workers, None too if the next one's is not short: it has its turn when a worker is free.
+        """
+        chosen = min(sweeps, key=lambda one: (-one.job.priority, one.served), default=None)
+        if chosen is None or (ahead and not chosen.is_short):
             return None
-        chosen = min(sweeps, key=lambda one: (-one.job.priority, one.served))
         self._count += 1
         chosen.served = self._count
         return chosen

@@ -77,7 +77,8 @@ class Room:
 
     def submit(self, times: int = 1, **more: Any) -> list[int]:
         with self.store.write(durable=False) as connection:
-            return jobs.submit(connection, [jobs.NewJob("t", "{}", **more)] * times, now=self.now)
+            new = jobs.NewJob(more.pop("task", "t"), "{}", **more)
+            return jobs.submit(connection, [new] * times, now=self.now)
 
     def submit_map(self, items: int, *, priority: int = 0, queue: str = "default", **more: Any) -> int:
         crash_retries, retries = more.pop("crash_retries", 2), more.pop("retries", 0)
@@ -91,16 +92,16 @@ class Room:
         with self.store.read() as connection:
             return jobs.get(connection, job_id)
 
-    def fail_chunk(self, pool: ObedientPool) -> None:
+    def fail_chunk(self, pool: ObedientPool, *, is_final: bool = False) -> None:
         """End the first chunk of the Pool, of one item, badly; the result writer is done with it."""
         (ticket,) = pool.bundles.pop(0)
         assert ticket.chunk is not None
         first = ticket.chunk.first
-        failed = ItemFailed(first, error(Ending.EXCEPTION, "no"), "retries", is_final=False)
+        failed = ItemFailed(first, error(Ending.EXCEPTION, "no"), "retries", is_final=is_final)
         report = Report(ticket.job_id, ticket.attempt, self.now, items=(failed,), closed=first)
         with self.store.write(durable=False) as connection:
             store_reports.record(connection, [report])
-        run = ItemRun(first, "retries", is_final=False)
+        run = ItemRun(first, "retries", is_final=is_final)
         pool.just_ended.append((ticket, Ran(0.1, first + 1, 0.1, (run,))))
 
     def chunk(
