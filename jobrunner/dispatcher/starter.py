@@ -1,6 +1,7 @@
 """What starts next: single jobs in bundles, map jobs by chunks, each in its turn."""
 
 import itertools
+import math
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -160,20 +161,24 @@ class Starter:
         """Claim jobs, and lay them ready in bundles.
 
         Returns:
-            Whether there were any, and how many of the places for work that is claimed ahead are not theirs.
+            Whether there were any, and how many of the places for work that is claimed ahead are left.
         """
         self._paused = queues.paused(self._store) if len(self.sweeps) else ()
         # Which takes no lock from those who have work for it.
         if not moves.is_any_due(self._store, self._clock()):
             return False, ahead
         planned: list[list[Claimed]] = []
-        places = 0
+        left = ahead
 
         def choose(ready: Sequence[Claimed]) -> list[Claimed]:
-            nonlocal places
+            nonlocal left
             new_maps, jobs, places = self._plan(ready, free + ahead, self.sweeps.offering(now, self._paused))
             planned[:] = self._packer.pack(jobs, min(free, places), max(0, places - free))
-            return [*new_maps, *(one for bundle in planned for one in bundle)]
+            taken = [one for bundle in planned for one in bundle]
+            # A job that cannot be claimed ahead keeps its turn: nothing else may come before it.
+            waits = len(planned) < places and len(taken) < len(jobs)
+            left = 0 if waits else ahead - max(0, places - free)
+            return new_maps + taken
 
         with self._store.write(durable=False) as connection:
             claimed = moves.claim(
@@ -192,7 +197,7 @@ class Starter:
             self._lay([by_id[one.id] for one in bundle])
         if planned:
             self._turns.had_jobs()
-        return bool(claimed), ahead - max(0, places - free)
+        return bool(claimed), left
 
     def _lay(self, bundle: Sequence[Claimed]) -> None:
         # At most once, even if the power fails: before it starts, a commit takes the claim to the disk.
@@ -213,7 +218,7 @@ class Starter:
         ]
         floor = max((one.priority for one in new_maps), default=floor)
         jobs = [one for one in ready if one.item_count is None and (floor is None or one.priority >= floor)]
-        return new_maps, jobs, self._turns.of_jobs(places, jobs, sweeps, new_maps) if jobs else 0
+        return new_maps, jobs, self._turns.of_jobs(places, jobs, sweeps, new_maps)
 
     def _ticket(self, one: Claimed, **more: Any) -> Ticket:
         return Ticket(
@@ -235,7 +240,7 @@ class Starter:
         taken: list[tuple[Sweep, Chunk]] = []
         if self.sweeps.may_give_back:
             self._take_back()
-        for place in range(free + ahead):
+        for place in range(free + math.ceil(ahead / 2)):  # a chunk is as much work as several bundles
             offering = self.sweeps.offering(now, self._paused)
             sweep = self._turns.next_of(offering, ahead=place >= free)
             if sweep is not None:

@@ -71,10 +71,40 @@ def test_with_short_jobs_the_next_lies_ready_while_all_work(room: Room) -> None:
     pool = ObedientPool(size=2)
     dispatcher = has_learnt(room, pool)
     ids = room.submit(5)
-    dispatcher.step(room.now)
+    assert dispatcher.step(room.now) == 0.0, "those who are free come first"
     assert in_hand(pool) == ids[:2]
     dispatcher.step(room.now)
-    assert ready(room, dispatcher, pool) == ids[2:3]
+    assert ready(room, dispatcher, pool) == ids[2:4]
+    room.finish(pool, SHORT)
+    dispatcher.step(room.now)
+    assert in_hand(pool) == ids[1:3]
+    assert ready(room, dispatcher, pool) == ids[3:4], "more is claimed when nothing lies ready any more"
+    room.finish(pool, SHORT)
+    dispatcher.step(room.now)
+    assert ready(room, dispatcher, pool) == ids[4:]
+
+
+def test_nothing_is_claimed_ahead_of_workers_that_have_something_long(room: Room) -> None:
+    pool = ObedientPool(size=1)
+    dispatcher = has_learnt(room, pool)
+    room.submit(task="long")
+    dispatcher.step(room.now)
+    (waiting,) = room.submit()
+    dispatcher.step(room.now)
+    assert room.state(waiting) is State.QUEUED
+
+
+def test_a_map_job_is_claimed_when_a_worker_is_free(room: Room) -> None:
+    pool = ObedientPool(size=1)
+    dispatcher = has_learnt(room, pool)
+    room.submit()
+    dispatcher.step(room.now)
+    waiting = room.submit_map(10)
+    dispatcher.step(room.now)
+    assert room.state(waiting) is State.QUEUED
+    room.finish(pool, SHORT)
+    dispatcher.step(room.now)
+    assert room.state(waiting) is State.RUNNING
 
 
 def test_of_many_workers_a_share_may_be_done_at_the_same_time(room: Room) -> None:
@@ -83,7 +113,7 @@ def test_of_many_workers_a_share_may_be_done_at_the_same_time(room: Room) -> Non
     ids = room.submit(pool.size + 5)
     dispatcher.step(room.now)
     dispatcher.step(room.now)
-    assert ready(room, dispatcher, pool) == ids[pool.size : pool.size + 2]
+    assert ready(room, dispatcher, pool) == ids[pool.size : pool.size + 4]
 
 
 def test_what_lies_ready_starts_although_the_store_cannot_be_written(
@@ -91,8 +121,10 @@ def test_what_lies_ready_starts_although_the_store_cannot_be_written(
 ) -> None:
     pool = ObedientPool(size=1)
     dispatcher = has_learnt(room, pool)
-    ids = room.submit(3)
-    dispatcher.step(room.now)
+    ids = room.submit(5)
+    for _ in range(3):
+        dispatcher.step(room.now)
+    room.finish(pool, SHORT)
     dispatcher.step(room.now)
     room.finish(pool, SHORT)
 
@@ -103,7 +135,7 @@ def test_what_lies_ready_starts_although_the_store_cannot_be_written(
         outage.setattr(room.store, "write", refusing)
         with pytest.raises(StoreUnavailableError):
             dispatcher.step(room.now)
-    assert in_hand(pool) == ids[1:2]
+    assert in_hand(pool) == ids[2:3]
 
 
 @pytest.mark.parametrize(
