@@ -9,12 +9,12 @@ import pytest
 
 from jobrunner.dispatcher.catalogue import Catalogue
 from jobrunner.dispatcher.loop import Dispatcher
-from jobrunner.dispatcher.shelf import SOON, WORKERS_PER_PLACE
-from jobrunner.dispatcher.tickets import Code
+from jobrunner.dispatcher.shelf import SOON, WORKERS_PER_PLACE, Laid, Shelf
+from jobrunner.dispatcher.tickets import Code, Ticket
 from jobrunner.errors import StoreUnavailableError
 from jobrunner.lifecycle import State
 from jobrunner.store import attempts, jobs, maps, moves
-from tests.dispatcher.stepping import ObedientPool, Room
+from tests.dispatcher.stepping import START, ObedientPool, Room
 from tests.store.books import audit
 
 MOMENT = timedelta(seconds=0.01)
@@ -202,8 +202,9 @@ def test_no_chunk_lies_ready_that_is_long_or_may_run_only_once(
         dispatcher.step(room.now)
         assert len(chunks(room, job_id)) == 1
         room.chunk(pool, pace=pace)
-    dispatcher.step(room.now)
-    assert len(chunks(room, job_id)) == 1
+    for _ in range(2):
+        dispatcher.step(room.now)
+        assert len(chunks(room, job_id)) == 1
 
 
 def test_no_more_than_may_be_parallel_lie_ready_or_are_in_hand(room: Room) -> None:
@@ -243,11 +244,25 @@ def test_a_sweep_of_long_items_gets_its_turn_beside_one_of_short_ones(room: Room
     dispatcher = room.dispatcher(pool)
     served = []
     for _ in range(9):
-        dispatcher.step(room.now)
+        for _ in range(2):
+            dispatcher.step(room.now)
         (ticket,) = pool.in_hand
         served.append(ticket.job_id)
         room.chunk(pool, pace=0.001 if ticket.job_id == short else 10.0)
     assert served.count(long) in (4, 5)
+
+
+def test_beside_a_sweep_of_short_items_none_lies_ready_that_may_run_only_once(room: Room) -> None:
+    pool = ObedientPool(size=1)
+    room.submit_map(100_000)
+    once = room.submit_map(100_000, crash_retries=0)
+    dispatcher = room.dispatcher(pool)
+    for _ in range(6):
+        for _ in range(2):
+            dispatcher.step(room.now)
+        (ticket,) = pool.in_hand
+        assert len(chunks(room, once)) == (ticket.job_id == once)
+        room.chunk(pool)
 
 
 # -- what goes back ------------------------------------------------------------------------------------
@@ -272,6 +287,15 @@ def test_if_nobody_is_done_soon_what_lies_ready_goes_back_to_the_queue_uncharged
     assert run.outcome == "released"
     dispatcher.step(room.now)
     assert room.state(ids[1]) is State.QUEUED, "it is not claimed ahead again"
+
+
+def test_what_lies_ready_for_a_worker_that_was_free_waits_for_the_next() -> None:
+    ticket = Ticket(1, 1, 1, "t", "{}", None, None, Code(1, ()))
+    shelf = Shelf(1)
+    shelf.lay(Laid([ticket], None, is_short=False))
+    assert shelf.goes_back_at() is None
+    assert shelf.unwanted(START, 0, lambda _: False) == []
+    assert shelf.unwanted(START, 0, lambda _: True) == [ticket]
 
 
 def test_a_chunk_stays_for_nobody_else_could_run_it(room: Room) -> None:
@@ -353,11 +377,10 @@ def test_a_drain_gives_back_what_lies_ready_at_once(room: Room) -> None:
     dispatcher.step(room.now)
     dispatcher.step(room.now)
     dispatcher.drain(room.now, 60)
+    room.finish(pool, SHORT)
     assert not dispatcher.is_drained
     dispatcher.step(room.now)
     assert room.state(ids[1]) is State.QUEUED
-    room.finish(pool, SHORT)
-    dispatcher.step(room.now)
     assert dispatcher.is_drained
 
 
