@@ -9,6 +9,7 @@ import logging
 import os
 import selectors
 import signal
+import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, NoReturn
@@ -38,6 +39,8 @@ EXTEND_SECONDS: Final = 30.0  #: what the service manager grants a start between
 QUIET_SECONDS: Final = (
     2.5  #: without a failure until an outage is over: not every step writes, a heartbeat does
 )
+#: that the loop may keep Python's lock from the Pool's own threads, which hand over the tickets; 5 ms by default
+SWITCH_SECONDS: Final = 0.0005
 STATUSES: Final = ((PoolBrokenError, os.EX_SOFTWARE), (LeaseLostError, os.EX_TEMPFAIL))
 
 log = logging.getLogger("jobrunner.dispatcher")
@@ -52,6 +55,7 @@ def run(settings: Settings) -> NoReturn:
     Raises:
         JobrunnerError: it cannot start; the message names the remedy.
     """
+    sys.setswitchinterval(SWITCH_SECONDS)
     kernel.adopt_orphans()  # so that nothing of a worker that was killed is left behind
     store = Store(settings.url)
     migrations.prepare(store)
