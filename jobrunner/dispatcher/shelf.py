@@ -59,7 +59,8 @@ class Shelf:
         return max(self._soon.values(), default=None) if lies_ready else None
 
     def _is_one_done_soon(self, now: datetime) -> bool:
-        return any(until > now for until in self._soon.values())
+        # The clock may have been set back meanwhile.
+        return any(now < until <= now + SOON for until in self._soon.values())
 
     def lay(self, laid: Laid) -> None:
         """Lay something ready."""

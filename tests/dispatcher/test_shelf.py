@@ -289,6 +289,18 @@ def test_if_nobody_is_done_soon_what_lies_ready_goes_back_to_the_queue_uncharged
     assert room.state(ids[1]) is State.QUEUED, "it is not claimed ahead again"
 
 
+def test_a_clock_that_is_set_back_keeps_nothing_ready(room: Room) -> None:
+    pool = ObedientPool(size=1)
+    dispatcher = has_learnt(room, pool)
+    ids = room.submit(2)
+    dispatcher.step(room.now)
+    dispatcher.step(room.now)
+    assert ready(room, dispatcher, pool) == ids[1:]
+    room.now -= timedelta(hours=1)
+    dispatcher.step(room.now)
+    assert room.state(ids[1]) is State.QUEUED
+
+
 def test_what_lies_ready_for_a_worker_that_was_free_waits_for_the_next() -> None:
     ticket = Ticket(1, 1, 1, "t", "{}", None, None, Code(1, ()))
     shelf = Shelf(1)
