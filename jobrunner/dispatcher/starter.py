@@ -191,10 +191,9 @@ class Starter:
                 # Not the step's `now`: a job may have been submitted while this waited for the write lock.
                 now=self._clock(),
             )
-        by_id = {one.id: one for one in claimed}
         self.sweeps.admit([one for one in claimed if one.item_count is not None])
         for bundle in planned:
-            self._lay([by_id[one.id] for one in bundle])
+            self._lay(bundle)
         if planned:
             self._turns.had_jobs()
         return bool(claimed), left

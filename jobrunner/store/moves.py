@@ -25,6 +25,7 @@ from jobrunner.reports import EventKind
 from jobrunner.store import jobs
 from jobrunner.store.quick import Quick, QuickMany, Source, in_list
 from jobrunner.store.tables import attempt, dispatcher, event, item, job, map_job, paused_queue, tally
+from jobrunner.store.tally import count_moved
 
 
 class Claimed(NamedTuple):
@@ -40,9 +41,13 @@ class Claimed(NamedTuple):
     version: int
     priority: int = 0
     item_count: int | None = None  #: of a map job
+    queue: str = "default"
 
 
-_CLAIMED: Final = tuple(job.c[name] for name in Claimed._fields)
+_CLAIMED: Final = tuple(  # as they will be then
+    (job.c[name] + 1).label(name) if name in ("attempt", "version") else job.c[name]
+    for name in Claimed._fields
+)
 _READY: Final = (
     select(job.c.ready_rank, job.c.id)
     .where(
@@ -106,7 +111,7 @@ def claim(
         tasks: the names of the tasks that it can run.
         limit: how many to look at, beside map jobs.
         map_limit: how many map jobs to look at.
-        choose: says for which of these there is room.
+        choose: says for which of these, as they will be when they are claimed, there is room.
         now: becomes their `started_at`.
     """
     _PROMOTE.execute(connection, [{"now": now}])
@@ -121,10 +126,9 @@ def claim(
     maps = _READY_MAPS.rows(connection, room=map_limit, **asked) if map_limit else []
     first = json.dumps([job_id for _, job_id in (*maps, *sorted(found)[:limit])])
     these = (Claimed(*row) for row in _THESE.rows(connection, ids=first))
-    ready = choose(sorted(these, key=lambda one: (-one.priority, one.id)))
-    if not ready:
+    claimed = list(choose(sorted(these, key=lambda one: (-one.priority, one.id))))
+    if not claimed:
         return []
-    claimed = [one._replace(attempt=one.attempt + 1, version=one.version + 1) for one in ready]
     ids = json.dumps([one.id for one in claimed])
     _CLAIM.execute(connection, [{"ids": ids, "holder": dispatcher_id, "now": now}])
     mine = {"dispatcher_id": dispatcher_id, "started_at": now}
@@ -134,6 +138,7 @@ def claim(
         connection.execute(_BEGIN_MAP, begun)
     running = jobs.state_data(State.RUNNING)
     _TELL.execute(connection, [_event(one.id, one.version, one.attempt, now, running) for one in claimed])
+    count_moved(connection, ((one.queue, State.QUEUED, State.RUNNING) for one in claimed))
     return claimed
 
 
@@ -175,7 +180,7 @@ def cancel(connection: Connection, job_id: int, *, grace_seconds: float, now: da
         return found.state
     if found.state is State.RUNNING:
         data = jobs.state_data(State.RUNNING, reason="stopping")
-        _write(connection, found, data, now, state=State.RUNNING, cancel_grace_seconds=grace_seconds)
+        _write(connection, found, data, now, cancel_grace_seconds=grace_seconds)
         return State.RUNNING
     return _move(connection, found, Event.CANCEL, now, finished_at=now, due_at=None, error=None)
 
@@ -190,10 +195,11 @@ def cancel_queued(connection: Connection, ids: Collection[int], *, now: datetime
         connection.execute(
             insert(event), [_event(row.id, row.version + 1, row.attempt, now, data) for row in rows]
         )
+        count_moved(connection, ((row.queue, State(row.state), move.target) for row in rows))
     return [row.id for row in rows]
 
 
-_OF_THESE: Final = select(job.c.id, job.c.version, job.c.attempt).where(
+_OF_THESE: Final = select(job.c.id, job.c.version, job.c.attempt, job.c.queue, job.c.state).where(
     job.c.id.in_(bindparam("ids", expanding=True)), job.c.state.in_(bindparam("states", expanding=True))
 )
 _CANCEL: Final = (
@@ -239,6 +245,7 @@ def _move(connection: Connection, found: jobs.Job, moved: Event, now: datetime, 
         # What the arrow is called inside, a caller calls "retry".
         raise WrongStateError(found.id, found.state, "retry" if moved is Event.REQUEUE else moved)
     _write(connection, found, jobs.state_data(state), now, state=state, **values)
+    count_moved(connection, [(found.queue, found.state, state)])
     return state
 
 

@@ -22,6 +22,7 @@ from jobrunner.store.jobs import state_data
 from jobrunner.store.maps import close_all
 from jobrunner.store.quick import Quick, QuickMany, in_list
 from jobrunner.store.tables import attempt, event, job
+from jobrunner.store.tally import count_moved
 
 
 @dataclass
@@ -45,6 +46,7 @@ _SELECT: Final = Quick(
         job.c.retries_used,
         job.c.crash_retries_used,
         job.c.item_count,
+        job.c.queue,
     ).where(job.c.id.in_(in_list("ids")))
 )
 _FENCE: Final = (
@@ -67,6 +69,8 @@ _END: Final = QuickMany(
     .values(
         state=bindparam("new_state"),
         version=bindparam("new_version"),
+        partials=bindparam("new_partials"),
+        progress=func.coalesce(bindparam("new_progress"), job.c.progress),
         result=bindparam("new_result"),
         error=bindparam("new_error"),
         due_at=bindparam("new_due_at"),
@@ -108,6 +112,7 @@ class _Standing:
     retries_used: int
     crash_retries_used: int
     item_count: int | None
+    queue: str
     progress: str | None = None
     spoke: bool = False
 
@@ -235,6 +240,8 @@ def _end(job_now: _Standing, at: datetime, ended: Ended, verdict: retry.Verdict,
             "number": job_now.attempt,
             "new_state": state.value,
             "new_version": job_now.version,
+            "new_partials": job_now.partials,
+            "new_progress": job_now.progress,
             "new_result": ended.result,
             "new_error": None if state in (State.SUCCEEDED, State.CANCELLED) else error_text,
             "new_due_at": due_at,
@@ -282,7 +289,7 @@ def _write(
             "new_progress": job_now.progress,
         }
         for job_now in standings.values()
-        if job_now.spoke
+        if job_now.spoke and job_now.state == State.RUNNING  # else its end tells the rest
     ]
     if rows.events:
         _INSERT_EVENT.execute(connection, rows.events)
@@ -294,6 +301,8 @@ def _write(
     if rows.endings:
         _guarded(connection, _END, rows.endings)
         _END_ATTEMPT.execute(connection, rows.attempts)
+        moved = (standings[row["job_id"]] for row in rows.endings)
+        count_moved(connection, ((one.queue, State.RUNNING, one.state) for one in moved))
 
 
 def _guarded(connection: Connection, statement: QuickMany, rows: list[dict[str, Any]]) -> None:

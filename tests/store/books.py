@@ -81,6 +81,10 @@ class Books:
         with self.store.write(durable=True) as connection:
             return moves.cancel(connection, job_id, grace_seconds=grace_seconds, now=self.now)
 
+    def cancel_queued(self, ids: Collection[int]) -> list[int]:
+        with self.store.write(durable=True) as connection:
+            return moves.cancel_queued(connection, ids, now=self.now)
+
     def requeue(self, job_id: int) -> State:
         with self.store.write(durable=True) as connection:
             return moves.requeue(connection, job_id, now=self.now)

@@ -117,6 +117,23 @@ def test_a_job_without_a_budget_left_fails_and_says_why(books: Books, ending: En
     assert (attempt.outcome, attempt.finished_at, attempt.error) == (ending, now, found.error)
 
 
+@pytest.mark.parametrize("ending", Ending)
+def test_what_is_said_together_with_an_end_is_counted_and_shown(books: Books, ending: Ending) -> None:
+    claimed = books.running(retries=1)
+    books.report(books.says(claimed, partial(1)), books.end_of(claimed, ending, partial(2), progress(3)))
+    found = books.job(claimed.id)
+    assert (found.partials, json.loads(found.progress or "")["done"]) == (2, 3)
+
+
+@pytest.mark.parametrize("ending", Ending)
+def test_what_was_said_before_an_end_is_still_shown(books: Books, ending: Ending) -> None:
+    claimed = books.running(retries=1)
+    books.report(books.says(claimed, partial(1), progress(3)))
+    books.report(books.end_of(claimed, ending))
+    found = books.job(claimed.id)
+    assert (found.partials, json.loads(found.progress or "")["done"]) == (1, 3)
+
+
 @pytest.mark.parametrize("ending", [one for one in BAD_ENDINGS if one is not Ending.UNSERIALIZABLE])
 def test_a_job_with_a_budget_left_goes_back_to_the_queue_and_pays(books: Books, ending: Ending) -> None:
     claimed = books.running(retries=1, crash_retries=1)

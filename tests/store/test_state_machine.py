@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -26,7 +27,7 @@ from jobrunner.errors import JobNotFoundError, WrongStateError
 from jobrunner.lifecycle import FINAL, MOVES, Ending, Event, State, target
 from jobrunner.reports import Ended, EventKind, Report
 from jobrunner.retry import Budgets, verdict
-from jobrunner.store import jobs, lists, moves
+from jobrunner.store import jobs, lists, moves, queues
 from jobrunner.store.engine import Store
 from jobrunner.store.jobs import Job
 from jobrunner.store.tables import attempt, event
@@ -44,6 +45,7 @@ class ModelJob:
     """What the store should know of a job."""
 
     priority: int
+    queue: str
     budgets: Budgets
     due_at: datetime | None
     state: State = State.QUEUED
@@ -93,16 +95,17 @@ class StoreMachine(RuleBasedStateMachine):
         retries=st.integers(0, 2),
         crash_retries=st.integers(0, 2),
         delay=st.none() | st.integers(-1, 5),
+        queue=st.sampled_from(["a", "b"]),
     )
-    def submit(self, priority: int, retries: int, crash_retries: int, delay: int | None) -> None:
+    def submit(self, priority: int, retries: int, crash_retries: int, delay: int | None, queue: str) -> None:
         run_at = None if delay is None else self.books.now + timedelta(seconds=delay)
         job_id = self.books.queued(
-            priority=priority, retries=retries, crash_retries=crash_retries, run_at=run_at
+            priority=priority, retries=retries, crash_retries=crash_retries, run_at=run_at, queue=queue
         )
         assert job_id == self.last_id + 1
         self.last_id = job_id
         due_at = run_at if delay is not None and delay > 0 else None
-        self.jobs[job_id] = ModelJob(priority, Budgets(retries, crash_retries, 0, 0), due_at)
+        self.jobs[job_id] = ModelJob(priority, queue, Budgets(retries, crash_retries, 0, 0), due_at)
 
     @precondition(lambda self: self.jobs)
     @rule(data=st.data())
@@ -121,6 +124,15 @@ class StoreMachine(RuleBasedStateMachine):
             job.stopping = True
             job.history.append((STATE, job.attempt))
         assert found is job.state
+
+    @precondition(lambda self: self.jobs)
+    @rule()
+    def cancel_all_that_is_queued(self) -> None:
+        queued = [job_id for job_id, job in self.jobs.items() if job.state is State.QUEUED]
+        assert sorted(self.books.cancel_queued([*self.jobs])) == queued
+        for job_id in queued:
+            self.jobs[job_id].move(Event.CANCEL)
+            self.jobs[job_id].due_at = None
 
     @precondition(lambda self: self.jobs)
     @rule(data=st.data())
@@ -272,8 +284,11 @@ class StoreMachine(RuleBasedStateMachine):
             )
             attempts = by_job(connection.execute(outcomes))
             counts = jobs.counts(connection)
+            in_queues = queues.all_queues(connection)
         states = [model.state for model in self.jobs.values()]
         assert counts == {state: states.count(state) for state in State}
+        by_queue = Counter((model.queue, model.state) for model in self.jobs.values())
+        assert by_queue == {(one.name, state): n for one in in_queues for state, n in one.jobs.items() if n}
         assert found.keys() == self.jobs.keys()
         for job_id, model in self.jobs.items():
             agree(model, found[job_id], events[job_id], [one.outcome for one in attempts.get(job_id, [])])
