@@ -189,7 +189,10 @@ class JobFailedError(JobrunnerError):
     """
 
     def __init__(self, job: Job) -> None:
-        super().__init__(f"job {job.id} {'was cancelled' if job.error is None else 'failed'}")
+        kept = ""
+        if job.item_count is not None:
+            kept = f": GET /jobs/{job.id}/items shows its values, a retry of only the failed items keeps them"
+        super().__init__(f"job {job.id} {'was cancelled' if job.error is None else 'failed'}{kept}")
         self.error = None if job.error is None else msgspec.Raw(job.error)
 
 

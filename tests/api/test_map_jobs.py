@@ -256,6 +256,7 @@ def test_a_map_job_whose_items_failed_has_no_result_but_an_error(world: World) -
     job_id = world.running(map={"n": [1, 2]})
     world.chunk(job_id, 0, values(0, 1), item_failed(1))
     told = problem(world.client.get(f"/jobs/{job_id}/result"), 409, "job-failed")
+    assert "/items" in told["detail"], "the values that are there are not lost"
     assert "1 of 2 items failed, the first is item 1" in told["error"]["message"]
 
 
