@@ -8,10 +8,10 @@ from typing import Any, Final
 import click
 from sqlalchemy import Connection
 
-from jobrunner import sizes
+from jobrunner import kernel, sizes
 from jobrunner.cli.options import settings, settings_options
 from jobrunner.cli.teaching import Group
-from jobrunner.store import audit, backup, jobs, migrations
+from jobrunner.store import audit, backup, dispatchers, jobs, migrations
 from jobrunner.store.contradiction import Contradiction
 from jobrunner.store.engine import Store
 
@@ -37,8 +37,19 @@ def upgrade(config: Path | None, **flags: Any) -> None:
     $ jobrunner db upgrade --data /var/lib/jobrunner
     """
     store = Store(settings(config, flags).url)
+    if migrations.is_behind(store):
+        _require_stopped(store)
     migrations.upgrade(store)
     click.echo(f"the schema of {store.path} is up to date")
+
+
+def _require_stopped(store: Store) -> None:
+    """Refuse to change the schema under a dispatcher: of an older version, it would go on as if nothing had happened."""
+    for one in dispatchers.alive(store):
+        if one.place == kernel.place() and kernel.started_ticks(one.pid) == one.started_ticks:
+            raise click.ClickException(
+                f"dispatcher {one.id} (process {one.pid}) is at work on {store.path}: stop it and the API first"
+            )
 
 
 @db.command(name="backup")

@@ -59,6 +59,17 @@ def prepare(store: Store) -> None:
     check(store)
 
 
+def is_behind(store: Store) -> bool:
+    """Whether a store that is in use needs an upgrade."""
+    if not store.path.exists() or _is_empty(store):
+        return False
+    try:
+        check(store)
+    except SchemaVersionError:
+        return True
+    return False
+
+
 def check(store: Store) -> None:
     """Raise `SchemaVersionError` unless the schema is the one that this program was written for."""
     if not store.path.exists():

@@ -1,6 +1,7 @@
 """The table of commands: quick, honest about what there is, and never a traceback."""
 
 import importlib
+import os
 import re
 import shlex
 import subprocess
@@ -10,11 +11,16 @@ from pathlib import Path
 
 import click
 import pytest
-from click.testing import CliRunner
+from alembic import command as alembic
+from click.testing import CliRunner, Result
 
 import jobrunner
 from jobrunner.cli.main import main
+from jobrunner.clock import utc_now
+from jobrunner.dispatcher.loop import this_process
 from jobrunner.settings import documented
+from jobrunner.store import dispatchers, migrations
+from jobrunner.store.engine import Store
 
 NAMES = main.list_commands(click.Context(main))
 
@@ -187,6 +193,27 @@ def test_db_upgrade_makes_a_store_that_db_check_finds_right(tmp_path: Path) -> N
         )
         assert (done.exit_code, done.stderr) == (0, "")
         assert str(tmp_path / "d" / "jobrunner.db") in done.stdout
+
+
+def test_the_schema_is_not_changed_under_a_dispatcher_that_is_at_work(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'jobrunner.db'}")
+    migrations.prepare(store)
+    with store.write(durable=False) as connection:
+        dispatcher_id = dispatchers.register(connection, this_process(), workers=1, now=utc_now())
+    alembic.downgrade(migrations.config(store), "0006")
+
+    def upgraded() -> Result:
+        return CliRunner().invoke(main, ["db", "upgrade", "--data", str(tmp_path)], catch_exceptions=False)
+
+    refused = upgraded()
+    assert refused.exit_code == 1
+    assert f"dispatcher {dispatcher_id} (process {os.getpid()}) is at work" in refused.stderr
+    assert "stop it" in refused.stderr
+    with store.write(durable=False) as connection:
+        dispatchers.end(connection, dispatcher_id, now=utc_now())
+    assert upgraded().exit_code == 0
+    migrations.check(store)
+    store.close()
 
 
 def test_a_store_that_is_not_there_is_told_with_the_command_that_makes_that_one(
