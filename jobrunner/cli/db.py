@@ -44,7 +44,7 @@ def upgrade(config: Path | None, **flags: Any) -> None:
 
 
 def _require_stopped(store: Store) -> None:
-    """Refuse to change the schema under a dispatcher: of an older version, it would go on as if nothing had happened."""
+    """Refuse to change the schema under a dispatcher: an older one would go on as if nothing had happened."""
     for one in dispatchers.alive(store):
         if one.place == kernel.place() and kernel.started_ticks(one.pid) == one.started_ticks:
             raise click.ClickException(
