@@ -31,6 +31,8 @@ from jobrunner.store.engine import CHECKPOINT_BYTES, CHECKPOINT_BYTES_IDLE, Stor
 from jobrunner.wakeup import WATCHERS, wake
 
 BEAT: Final = timedelta(seconds=1)  #: between heartbeats, and the longest rest: the slow look beside the bell
+#: from a claim until those who watch are told; of jobs that have ended by then, the result writer tells them
+TELL: Final = timedelta(seconds=0.02)
 
 log = logging.getLogger("jobrunner.dispatcher")
 
@@ -63,6 +65,7 @@ class Dispatcher:
         self._look_for_stops = True
         self._stops: dict[tuple[int, int], Stop] = {}
         self._may_start_more = False
+        self._tell_at: datetime | None = None  # those who watch
         self._untold = False  # whether some stop has not reached its worker yet
         self._watched: dict[
             int, tuple[datetime, int]
@@ -112,6 +115,7 @@ class Dispatcher:
         self._stop_what_must_stop(now)
         self._start_what_is_due(now)
         self._housekeeping.step(now)
+        self._tell_watchers(now)
         return self._rest(now)
 
     def _start_what_is_due(self, now: datetime) -> None:
@@ -119,7 +123,7 @@ class Dispatcher:
         if self._drain_until is not None:
             return
         self._starter.reduce(swept, self._secure)  # first: it would never come behind a long queue
-        started = self._starter.start(self.id, now, secure=self._secure, ring=self._tell_watchers)
+        started = self._starter.start(self.id, now, secure=self._secure, ring=self._tell_soon)
         # A sweep may have had less to do than workers were kept for it.
         self._may_start_more = started and bool(self._sweeps) and self._pool.free > 0
 
@@ -127,14 +131,25 @@ class Dispatcher:
         with self._store.write(durable=True) as connection:
             dispatchers.heartbeat(connection, self.id, slots=self._slots(), now=self._clock())
 
-    def _tell_watchers(self) -> None:
-        wake(self._settings.data / WATCHERS)
+    def _tell_soon(self) -> None:
+        self._tell_at = self._tell_at or self._clock() + TELL
+
+    def _tell_watchers(self, now: datetime) -> None:
+        if self._tell_at is None:
+            return
+        if self._pool.free == self._pool.size:
+            self._tell_at = None
+        elif now >= self._tell_at:
+            self._tell_at = None
+            wake(self._settings.data / WATCHERS)
 
     def _stop_what_must_stop(self, now: datetime) -> None:
         if self._look_for_stops:
             asked = moves.stop_requests(self._store, self.id)
-            with self._store.read() as connection:
-                held = moves.held(connection, self.id) if self._sweeps else ()
+            held: list[tuple[int, int]] = []
+            if self._sweeps:
+                with self._store.read() as connection:
+                    held = moves.held(connection, self.id)
             self._stops = {(one.id, one.attempt): Stop(Ending.CANCELLED, one.grace_seconds) for one in asked}
             self._sweeps.look(held)
             self._sweeps.close(Ending.CANCELLED, self._stops)
@@ -151,7 +166,7 @@ class Dispatcher:
                 self._untold = True
 
     def _rest(self, now: datetime) -> float:
-        until = min(self._next_beat, self._housekeeping.next_at)
+        until = min(self._next_beat, self._housekeeping.next_at, self._tell_at or self._next_beat)
         if self._drain_until is not None:
             until = min(until, max(self._drain_until, now + timedelta(seconds=0.05)))
         elif self._may_start_more:
