@@ -53,6 +53,7 @@ class Store:
         self._wal_file: tuple[int, int] | None = None
         self._checkpoint_again_at = 0.0
         self._idle: deque[PoolProxiedConnection] = deque()  # for `ask`
+        self._writers: dict[bool, deque[Connection]] = {True: deque(), False: deque()}  # durable ones, and others
         self._engine = _engine(self.url.render_as_string(hide_password=False))
         event.listen(self._engine, "do_connect", lambda *_: self._require_same_file())
 
@@ -110,15 +111,28 @@ class Store:
         Raises:
             StoreUnavailableError: the disk is full, read-only or gone, or another writer held on for too long.
         """
-        mode = {"begin": "IMMEDIATE", "synchronous": "FULL" if durable else "NORMAL"}
-        with (
-            translated(),
-            self._engine.connect().execution_options(**mode) as connection,
-            connection.begin(),
-        ):
-            self._require_same_file()
-            self._require_same_wal()
-            yield connection
+        with translated():
+            connection = self._writer(durable=durable)
+            try:
+                with connection.begin():
+                    self._require_same_file()
+                    self._require_same_wal()
+                    yield connection
+            except BaseException:
+                connection.close()
+                raise
+            if self._writers[durable]:
+                connection.close()
+            else:
+                self._writers[durable].append(connection)
+
+    def _writer(self, *, durable: bool) -> Connection:
+        """Return a connection to write through; one of each kind is kept, for to set it up takes as long as to write."""
+        try:
+            return self._writers[durable].pop()
+        except IndexError:
+            mode = {"begin": "IMMEDIATE", "synchronous": "FULL" if durable else "NORMAL"}
+            return self._engine.connect().execution_options(**mode)
 
     def try_to_write(self) -> None:
         """Commit something that changes nothing, and takes room on the disk as any write does.
@@ -169,8 +183,9 @@ class Store:
 
     def close(self) -> None:
         """Close all idle connections."""
-        while self._idle:
-            self._idle.pop().close()
+        for idle in (self._idle, *self._writers.values()):
+            while idle:
+                idle.pop().close()
         self._engine.dispose()
         self._wal_file = None  # whoever is the last to close a store removes its WAL
 
