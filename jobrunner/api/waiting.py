@@ -65,9 +65,10 @@ def until(
             standing = Standing(*jobs.version(api.store, job_id))
             left = give_up_at - time.monotonic()
             if is_enough(standing) or left <= 0 or client_is_gone():
-                auth.check()  # its token may have been revoked meanwhile
-                return
-            waiter.wait(min(left, SLICE_SECONDS))
+                break
+            if waiter.wait(min(left, SLICE_SECONDS)) and is_news is None:
+                break  # the watcher has seen that it is enough
+    auth.check()  # its token may have been revoked meanwhile
 
 
 def until_some(look: Callable[[], list[_Found]], wait_seconds: float) -> list[_Found]:

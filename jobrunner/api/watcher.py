@@ -36,11 +36,17 @@ class Waiter:
         self._closed = closed
         self._news = threading.Event()
 
-    def wait(self, seconds: float) -> None:
-        """Return when there was news since the last wait, when time is up, or when the process is about to end."""
+    def wait(self, seconds: float) -> bool:
+        """Return when there was news since the last wait, when time is up, or when the process is about to end.
+
+        Returns:
+            Whether there was news, or the process is about to end.
+        """
         if not self._closed.is_set():  # asked after the entry was made: `Watcher.close` takes no lock
             self._news.wait(seconds)
+        was_woken = self._news.is_set()
         self._news.clear()  # whoever looks from here on sees what it was
+        return was_woken
 
     def wake(self) -> None:
         """Have him look."""

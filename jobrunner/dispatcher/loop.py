@@ -33,6 +33,7 @@ from jobrunner.wakeup import WATCHERS, wake
 BEAT: Final = timedelta(seconds=1)  #: between heartbeats, and the longest rest: the slow look beside the bell
 #: from a claim until those who watch are told; of jobs that have ended by then, the result writer tells them
 TELL: Final = timedelta(seconds=0.02)
+QUIET_BEATS: Final = 2  #: without anything to do, until there is time for what is not urgent
 
 log = logging.getLogger("jobrunner.dispatcher")
 
@@ -61,6 +62,7 @@ class Dispatcher:
         self._counted = Counts(0, 0, 0, 0.0)
         self._counted_at = now
         self._queued = 0
+        self._quiet_beats = 0
         self._drain_until: datetime | None = None
         self._look_for_stops = True
         self._stops: dict[tuple[int, int], Stop] = {}
@@ -144,7 +146,7 @@ class Dispatcher:
             wake(self._settings.data / WATCHERS)
 
     def _stop_what_must_stop(self, now: datetime) -> None:
-        if self._look_for_stops:
+        if self._look_for_stops and (self._sweeps or self._pool.free < self._pool.size):
             asked = moves.stop_requests(self._store, self.id)
             held: list[tuple[int, int]] = []
             if self._sweeps:
@@ -153,7 +155,7 @@ class Dispatcher:
             self._stops = {(one.id, one.attempt): Stop(Ending.CANCELLED, one.grace_seconds) for one in asked}
             self._sweeps.look(held)
             self._sweeps.close(Ending.CANCELLED, self._stops)
-            self._look_for_stops = False
+        self._look_for_stops = False  # where nothing is in hand, nothing can be asked for
         self._untold = False
         release = None
         if self._drain_until is not None and now >= self._drain_until:
@@ -197,7 +199,10 @@ class Dispatcher:
         for dispatcher_id in dead:
             self._give_back(dispatcher_id, now)
         running = self._pool.size - self._pool.free
+        self._quiet_beats = 0 if running or queued or sample is not None else self._quiet_beats + 1
         self._store.checkpoint_if_large(CHECKPOINT_BYTES if running or queued else CHECKPOINT_BYTES_IDLE)
+        if self._quiet_beats == QUIET_BEATS:
+            self._store.make_room()
         rate = 0.0 if sample is None else (sample.done + sample.failed) / sample.seconds
         draining = "draining: " if self._drain_until is not None else ""
         notify(f"WATCHDOG=1\nSTATUS={draining}{running} running, {queued} queued, {rate:.0f} jobs/s")

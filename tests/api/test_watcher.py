@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jobrunner.api.watcher import ANY_JOB, Watcher
-from jobrunner.store import jobs
+from jobrunner.lifecycle import FINAL, Ending, State
 from jobrunner.store.lookout import Lookout, Standing
 from jobrunner.wakeup import WATCHERS, wake
 from tests.api.world import World
@@ -29,16 +29,15 @@ class Watched:
         self._threads = ThreadPoolExecutor(9)
 
     def waits(self, job_id: int) -> "Future[None]":
-        """Have somebody wait for news of a job that he knows as it is."""
+        """Have somebody wait for news of a job that was just submitted."""
         before = dict(self.watcher._waiters)
         waiting = self._threads.submit(self.wait, job_id, 60)
         eventually(lambda: waiting.done() or self.watcher._waiters != before)
         return waiting
 
     def wait(self, job_id: int, seconds: float) -> None:
-        """Wait for news of a job, whose version is known."""
-        known = 0 if job_id == ANY_JOB else jobs.version(self.world.store, job_id)[0]
-        with self.watcher.waiter(job_id, lambda standing: standing.version != known) as waiter:
+        """Wait for news of a job that was submitted, and has none so far."""
+        with self.watcher.waiter(job_id, lambda standing: standing.version > 1) as waiter:
             waiter.wait(seconds)
 
     def hung(self) -> list[Path]:
@@ -119,6 +118,53 @@ def test_while_nothing_is_committed_no_job_is_read_and_nobody_is_woken(
     assert not mine.done()
     watched.world.client.post(f"/jobs/{job_id}/cancel")
     mine.result(20)
+
+
+def test_nobody_is_woken_by_what_is_no_news_to_him(watched: Watched) -> None:
+    job_id = watched.world.submit()
+    heard: list[Standing] = []
+
+    def is_news(standing: Standing) -> bool:
+        heard.append(standing)
+        return standing.state in FINAL
+
+    with watched.watcher.waiter(job_id, is_news) as waiter, ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(waiter.wait, 60)
+        watched.world.claim()
+        wake(watched.bells)
+        eventually(lambda: Standing(2, State.RUNNING) in heard)
+        assert not waiting.done()
+        watched.world.end(job_id, Ending.SUCCEEDED)
+        wake(watched.bells)
+        assert waiting.result(20)
+        assert heard[-1] == (3, State.SUCCEEDED)
+
+
+def test_who_looks_before_he_waits_misses_nothing(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobrunner.api.watcher.LOOK_SECONDS", 3600.0)
+    job_id = watched.world.submit()
+    other = watched.waits(watched.world.submit())  # so the thread is there, and has looked
+    eventually(watched.hung)
+    with watched.watcher.waiter(job_id, lambda standing: standing.state in FINAL) as waiter:
+        watched.world.client.post(f"/jobs/{job_id}/cancel")  # after his look, before he waits
+        eventually(waiter._news.is_set)
+        assert waiter.wait(1)
+        assert not waiter.wait(0.01), "and it is news once"
+    assert not other.done()
+
+
+def test_whoever_waits_is_woken_when_his_job_is_gone(watched: Watched) -> None:
+    job_id = watched.world.succeeded()
+    with watched.watcher.waiter(job_id, lambda _: False) as waiter, ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(waiter.wait, 60)
+        assert watched.world.client.delete(f"/jobs/{job_id}").status_code == 204
+        assert waiting.result(20)
+
+
+def test_nobody_waits_who_comes_when_it_is_over(watched: Watched) -> None:
+    watched.watcher.close()
+    with watched.watcher.waiter(ANY_JOB, lambda _: False) as waiter, ThreadPoolExecutor(1) as threads:
+        threads.submit(waiter.wait, 60).result(20)
 
 
 def test_who_rests_is_not_woken_by_news_but_by_the_end(watched: Watched) -> None:
