@@ -26,12 +26,12 @@ class Api(Flask):
         self.url_map.strict_slashes = False
         self.url_map.merge_slashes = False  # it would answer with a redirect, as a page of HTML
         self._store = Store(settings.url)
-        self._bells = settings.data / DISPATCHERS, settings.data / WATCHERS
         self.keyring = Keyring(lambda: self.store)
         self.watcher = Watcher(
             lambda: Lookout(lambda: self.store), settings.data / WATCHERS, places=settings.max_waiting
         )
-        self.intake = Intake(lambda: self.store, self.ring, max_queued=settings.max_queued)
+        # Whoever waits, waits for a job that is there already.
+        self.intake = Intake(lambda: self.store, self.ring_dispatchers, max_queued=settings.max_queued)
         self._has_right_schema = False
 
     @property
@@ -48,8 +48,12 @@ class Api(Flask):
 
     def ring(self) -> None:
         """Have the dispatchers, and all who wait for news, look at once for what has just been committed."""
-        for bells in self._bells:
-            wake(bells)
+        self.ring_dispatchers()
+        wake(self.settings.data / WATCHERS)
+
+    def ring_dispatchers(self) -> None:
+        """Have the dispatchers look at once for what has just been committed."""
+        wake(self.settings.data / DISPATCHERS)
 
 
 class _JobId(BaseConverter):

@@ -92,18 +92,23 @@ def pieces(frames: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _news(api: Api, wanted: _Wanted, after: int, *, client_is_gone: Callable[[], bool]) -> Iterator[News]:
-    with api.watcher.place() as is_free:
+    told = 0  # the version up to which all was told
+    with (
+        api.watcher.place() as is_free,
+        api.watcher.waiter(wanted.job_id, lambda standing: standing.version != told) as waiter,
+    ):
         if not is_free:
             raise TooManyWaitingError(api.settings.max_waiting)
         while True:
             news = _look(api.store, wanted, after)
+            told = news.version
             after = news.events[-1].seq if news.events else after
             yield news
             if news.is_last or api.watcher.is_closed or client_is_gone():
                 return
             news = news._replace(events=[])  # not kept while nothing comes
             if not news.is_full:
-                api.watcher.wait(wanted.job_id, news.version, BEAT_SECONDS)
+                waiter.wait(BEAT_SECONDS)
 
 
 def _look(store: Store, wanted: _Wanted, after: int) -> News:

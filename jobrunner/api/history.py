@@ -22,11 +22,12 @@ from jobrunner.api.replies import (
     with_retry_after,
 )
 from jobrunner.api.shapes import attempt_shape
-from jobrunner.lifecycle import FINAL, State
+from jobrunner.lifecycle import FINAL
 from jobrunner.reports import EventKind
 from jobrunner.store import attempts, events, items, jobs
 from jobrunner.store.events import Event
 from jobrunner.store.jobs import Job
+from jobrunner.store.lookout import Standing
 
 routes: Final = Blueprint("history", __name__)
 _WAIT: Final = schemas.WaitQuery()
@@ -91,14 +92,21 @@ def _require_attempt(job: Job, number: int) -> None:
 
 
 def _await_partial(job_id: int, after: int, attempt: int | None, wait_seconds: float) -> None:
-    def is_enough(version: int, state: State) -> bool:
-        if state in FINAL or version <= after:
-            return state in FINAL
+    seen = after  # the version up to which there is nothing for him
+
+    def is_news(standing: Standing) -> bool:
+        return standing.state in FINAL or standing.version > seen
+
+    def is_enough(standing: Standing) -> bool:
+        nonlocal seen
+        if standing.state in FINAL or standing.version <= after:
+            return standing.state in FINAL
+        seen = standing.version
         with this_api().store.read() as connection:
             found, _ = _partials(connection, job_id, after, attempt, limit=1)
             return bool(found) or is_over(jobs.get(connection, job_id), attempt)
 
-    waiting.until(job_id, is_enough, wait_seconds)
+    waiting.until(job_id, is_enough, wait_seconds, is_news)
 
 
 def _partials(

@@ -15,8 +15,9 @@ from flask import Response, g, request
 from jobrunner.api import auth
 from jobrunner.api.context import this_api
 from jobrunner.api.watcher import ANY_JOB
-from jobrunner.lifecycle import FINAL, State
+from jobrunner.lifecycle import FINAL
 from jobrunner.store import jobs
+from jobrunner.store.lookout import Standing
 
 SLICE_SECONDS: Final = 10.0  #: between two looks whether the client is still there
 LOOKING_SHARE: Final = 0.25  #: of a core, that goes into looks of `until_some` at most
@@ -37,8 +38,20 @@ def seconds(asked: int | None) -> float:
     return min(asked or 0.0, this_api().settings.max_wait)
 
 
-def until(job_id: int, is_enough: Callable[[int, State], bool], wait_seconds: float) -> None:
-    """Return when the job's version and state are enough, time is up, or too many wait already.
+def until(
+    job_id: int,
+    is_enough: Callable[[Standing], bool],
+    wait_seconds: float,
+    is_news: Callable[[Standing], bool] | None = None,
+) -> None:
+    """Return when it is enough how the job stands, time is up, or too many wait already.
+
+    Args:
+        job_id: of the job.
+        is_enough: of how it stands.
+        wait_seconds: from now on.
+        is_news: whether to ask again if it is enough, where that takes more than a glance; it is asked for each commit
+            of anybody, in another thread.
 
     Raises:
         JobNotFoundError: there is no such job, or no more.
@@ -47,14 +60,15 @@ def until(job_id: int, is_enough: Callable[[int, State], bool], wait_seconds: fl
         return
     api, client_is_gone = this_api(), client()
     give_up_at = time.monotonic() + wait_seconds
-    with api.watcher.place() as is_free:
+    with api.watcher.place() as is_free, api.watcher.waiter(job_id, is_news or is_enough) as waiter:
         while is_free and not api.watcher.is_closed:
-            version, state = jobs.version(api.store, job_id)
+            standing = Standing(*jobs.version(api.store, job_id))
             left = give_up_at - time.monotonic()
-            if is_enough(version, state) or left <= 0 or client_is_gone():
-                auth.check()  # its token may have been revoked meanwhile
-                return
-            api.watcher.wait(job_id, version, min(left, SLICE_SECONDS))
+            if is_enough(standing) or left <= 0 or client_is_gone():
+                break
+            if waiter.wait(min(left, SLICE_SECONDS)) and is_news is None:
+                break  # the watcher has seen that it is enough
+    auth.check()  # its token may have been revoked meanwhile
 
 
 def until_some(look: Callable[[], list[_Found]], wait_seconds: float) -> list[_Found]:
@@ -64,9 +78,8 @@ def until_some(look: Callable[[], list[_Found]], wait_seconds: float) -> list[_F
     """
     api, client_is_gone = this_api(), client()
     give_up_at = time.monotonic() + wait_seconds
-    with api.watcher.place() as is_free:
+    with api.watcher.place() as is_free, api.watcher.waiter(ANY_JOB) as waiter:
         while True:
-            changes = api.watcher.changes
             began_at = time.thread_time()
             found = look()
             cost_seconds = time.thread_time() - began_at
@@ -75,19 +88,19 @@ def until_some(look: Callable[[], list[_Found]], wait_seconds: float) -> list[_F
                 return found
             rest_seconds = min(cost_seconds * api.watcher.waiting / LOOKING_SHARE, left, SLICE_SECONDS)
             api.watcher.rest(rest_seconds)
-            api.watcher.wait(ANY_JOB, changes, min(left, SLICE_SECONDS) - rest_seconds)
+            waiter.wait(min(left, SLICE_SECONDS) - rest_seconds)
 
 
 def until_final(job_id: int, wait_seconds: float) -> None:
     """Return when the job is final, or as `until` does."""
-    until(job_id, lambda _, state: state in FINAL, wait_seconds)
+    until(job_id, lambda standing: standing.state in FINAL, wait_seconds)
 
 
 def until_other_than_known(job_id: int, wait_seconds: float) -> None:
     """Return when the job has a version that the client does not know; to one who knows none, when it is final."""
     known = request.if_none_match
     if known:
-        until(job_id, lambda version, _: not known.contains_weak(str(version)), wait_seconds)
+        until(job_id, lambda standing: not known.contains_weak(str(standing.version)), wait_seconds)
     else:
         until_final(job_id, wait_seconds)
 

@@ -16,24 +16,46 @@ from pathlib import Path
 from typing import Final
 
 from jobrunner.errors import StoreError
-from jobrunner.store.lookout import Lookout
+from jobrunner.store.lookout import Lookout, Standing
 from jobrunner.wakeup import SUFFIX, Bell
 
 LOOK_SECONDS: Final = 0.25  #: between two looks that nobody asked for
 IDLE_SECONDS: Final = 5.0  #: without anybody who waits, until the thread ends
 
-ANY_JOB: Final = 0  #: no job has this id; its version is how often something was seen to be committed
+ANY_JOB: Final = 0  #: no job has this id; whatever is committed is news of it
 
 _log = logging.getLogger(__name__)
 _bell_numbers = itertools.count(1)
 
 
-class _Waiter:
-    """Somebody who knows a job's version, and waits for another one."""
+class Waiter:
+    """Somebody who waits for news; he looks for himself first, and whatever is committed after that look wakes him."""
 
-    def __init__(self, version: int) -> None:
-        self.version = version
-        self.news = threading.Event()
+    def __init__(self, is_news: Callable[[Standing], bool], closed: threading.Event) -> None:
+        self._is_news = is_news
+        self._closed = closed
+        self._news = threading.Event()
+
+    def wait(self, seconds: float) -> bool:
+        """Return when there was news since the last wait, when time is up, or when the process is about to end.
+
+        Returns:
+            Whether there was news, or the process is about to end.
+        """
+        if not self._closed.is_set():  # asked after the entry was made: `Watcher.close` takes no lock
+            self._news.wait(seconds)
+        was_woken = self._news.is_set()
+        self._news.clear()  # whoever looks from here on sees what it was
+        return was_woken
+
+    def wake(self) -> None:
+        """Have him look."""
+        self._news.set()
+
+    def hear(self, standing: Standing | None) -> None:
+        """Wake him if it is news how the job stands, or that it is gone."""
+        if standing is None or self._is_news(standing):
+            self.wake()
 
 
 class Watcher:
@@ -52,11 +74,10 @@ class Watcher:
         self._places = places
         self._taken = 0
         self._lock = threading.Lock()
-        self._waiters: dict[int, set[_Waiter]] = {}
+        self._waiters: dict[int, set[Waiter]] = {}
         self._thread: threading.Thread | None = None
         self._poke = -1
         self._closed = threading.Event()
-        self.changes = 0  #: how often something was seen to be committed; it counts while somebody waits
 
     @property
     def waiting(self) -> int:
@@ -80,15 +101,20 @@ class Watcher:
             with self._lock:
                 self._taken -= is_free
 
-    def wait(self, job_id: int, version: int, seconds: float) -> None:
-        """Return when the job has another version than this, when it is gone, or when time is up."""
-        waiter = _Waiter(version)
+    @contextlib.contextmanager
+    def waiter(self, job_id: int, is_news: Callable[[Standing], bool] = lambda _: True) -> Iterator[Waiter]:
+        """Make somebody a waiter for the length of a block; he misses nothing that is committed within it.
+
+        Args:
+            job_id: of the job, or ANY_JOB.
+            is_news: of how the job stands; asked after each commit, in the watcher's thread.
+        """
+        waiter = Waiter(is_news, self._closed)
         try:
             with self._lock:
                 self._waiters.setdefault(job_id, set()).add(waiter)
                 self._start()
-            if not self.is_closed:  # asked after the entry was made: `close` takes no lock
-                waiter.news.wait(seconds)
+            yield waiter
         finally:
             with self._lock:
                 self._waiters[job_id].discard(waiter)
@@ -104,23 +130,24 @@ class Watcher:
         self._closed.set()
         for waiters in tuple(self._waiters.values()):
             for waiter in tuple(waiters):
-                waiter.news.set()
+                waiter.wake()
         if self._poke >= 0:
             os.eventfd_write(self._poke, 1)
 
     def _start(self) -> None:
-        """Have a thread look, now; under the lock.  If there can be none, whoever waits looks when time is up."""
+        """Have a thread look; under the lock.  If there can be none, whoever waits looks when time is up."""
+        if self._thread is not None:  # nor is it woken: what is there already, whoever waits sees for himself
+            return
         try:
             if self._poke < 0:
                 self._poke = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            if self._thread is None:
-                thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
-                thread.start()
-                self._thread = thread  # not before: the next one who waits would rely on it
+            thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
+            thread.start()
+            self._thread = thread  # not before: the next one who waits would rely on it
         except (OSError, RuntimeError) as error:  # no descriptor is left, or no thread
             _log.warning("nobody can watch for those who wait, so news come late: %s", error)
         else:
-            os.eventfd_write(self._poke, 1)
+            os.eventfd_write(self._poke, 1)  # it looks at once: a ring may have come before its bell hung
 
     # -- the thread --------------------------------------------------------------------------------
 
@@ -137,7 +164,7 @@ class Watcher:
     def _look_until_idle(self, lookout: Lookout, ears: "_Ears") -> None:
         idle_since = time.monotonic()
         while True:
-            ears.listen(LOOK_SECONDS if self._waiters else IDLE_SECONDS)
+            ears.listen(LOOK_SECONDS if self._waiters else min(LOOK_SECONDS, IDLE_SECONDS))
             if self._waiters:
                 idle_since = time.monotonic()
                 try:
@@ -151,15 +178,17 @@ class Watcher:
                 return
 
     def _look(self, lookout: Lookout) -> None:
+        if lookout.is_changed():
+            with self._lock:
+                for waiter in self._waiters.get(ANY_JOB, ()):
+                    waiter.wake()
         with self._lock:
-            ids = list(self._waiters)
-        self.changes += lookout.is_changed()
-        versions = {**lookout.versions(job_id for job_id in ids if job_id != ANY_JOB), ANY_JOB: self.changes}
+            ids = self._waiters.keys() - {ANY_JOB}
+        standings = lookout.standings(ids)
         with self._lock:
             for job_id in ids:
                 for waiter in self._waiters.get(job_id, ()):
-                    if versions.get(job_id) != waiter.version:
-                        waiter.news.set()
+                    waiter.hear(standings[job_id])
 
     def _is_over(self, idle_seconds: float) -> bool:
         with self._lock:

@@ -31,6 +31,9 @@ from jobrunner.store.engine import CHECKPOINT_BYTES, CHECKPOINT_BYTES_IDLE, Stor
 from jobrunner.wakeup import WATCHERS, wake
 
 BEAT: Final = timedelta(seconds=1)  #: between heartbeats, and the longest rest: the slow look beside the bell
+#: from a claim until those who watch are told; of jobs that have ended by then, the result writer tells them
+TELL: Final = timedelta(seconds=0.02)
+QUIET_BEATS: Final = 2  #: without anything to do, until there is time for what is not urgent
 
 log = logging.getLogger("jobrunner.dispatcher")
 
@@ -59,10 +62,12 @@ class Dispatcher:
         self._counted = Counts(0, 0, 0, 0.0)
         self._counted_at = now
         self._queued = 0
+        self._quiet_beats = 0
         self._drain_until: datetime | None = None
         self._look_for_stops = True
         self._stops: dict[tuple[int, int], Stop] = {}
         self._may_start_more = False
+        self._tell_at: datetime | None = None  # those who watch
         self._untold = False  # whether some stop has not reached its worker yet
         self._watched: dict[
             int, tuple[datetime, int]
@@ -96,8 +101,11 @@ class Dispatcher:
     @property
     def is_drained(self) -> bool:
         """Whether it was told to drain, and nothing runs any more."""
-        is_idle = self._pool.free == self._pool.size and not (self._sweeps or self._starter.has_ready)
-        return self._drain_until is not None and is_idle
+        return self._drain_until is not None and self._is_idle
+
+    @property
+    def _is_idle(self) -> bool:
+        return self._pool.free == self._pool.size and not (self._sweeps or self._starter.has_ready)
 
     # -- the loop --------------------------------------------------------------------------------
 
@@ -112,6 +120,7 @@ class Dispatcher:
         self._stop_what_must_stop(now)
         self._start_what_is_due(now)
         self._housekeeping.step(now)
+        self._tell_watchers(now)
         return self._rest(now)
 
     def _start_what_is_due(self, now: datetime) -> None:
@@ -119,26 +128,35 @@ class Dispatcher:
         if self._drain_until is not None:
             return
         self._starter.reduce(swept, self._secure)  # first: it would never come behind a long queue
-        self._may_start_more = self._starter.start(
-            self.id, now, secure=self._secure, ring=self._tell_watchers
-        )
+        self._may_start_more = self._starter.start(self.id, now, secure=self._secure, ring=self._tell_soon)
 
     def _secure(self) -> None:
         with self._store.write(durable=True) as connection:
             dispatchers.heartbeat(connection, self.id, slots=self._slots(), now=self._clock())
 
-    def _tell_watchers(self) -> None:
-        wake(self._settings.data / WATCHERS)
+    def _tell_soon(self) -> None:
+        self._tell_at = self._tell_at or self._clock() + TELL
+
+    def _tell_watchers(self, now: datetime) -> None:
+        if self._tell_at is None:
+            return
+        if self._pool.free == self._pool.size:
+            self._tell_at = None
+        elif now >= self._tell_at:
+            self._tell_at = None
+            wake(self._settings.data / WATCHERS)
 
     def _stop_what_must_stop(self, now: datetime) -> None:
-        if self._look_for_stops:
+        if self._look_for_stops and not self._is_idle:
             asked = moves.stop_requests(self._store, self.id)
-            with self._store.read() as connection:
-                held = moves.held(connection, self.id) if self._sweeps else ()
+            held: list[tuple[int, int]] = []
+            if self._sweeps:
+                with self._store.read() as connection:
+                    held = moves.held(connection, self.id)
             self._stops = {(one.id, one.attempt): Stop(Ending.CANCELLED, one.grace_seconds) for one in asked}
             self._sweeps.look(held)
             self._sweeps.close(Ending.CANCELLED, self._stops)
-            self._look_for_stops = False
+        self._look_for_stops = False  # where nothing is in hand, nothing can be asked for
         drains = self._drain_until is not None
         self._starter.give_back(now, lambda one: drains or (one.job_id, one.attempt) in self._stops)
         self._untold = False
@@ -153,7 +171,7 @@ class Dispatcher:
                 self._untold = True
 
     def _rest(self, now: datetime) -> float:
-        until = min(self._next_beat, self._housekeeping.next_at)
+        until = min(self._next_beat, self._housekeeping.next_at, self._tell_at or self._next_beat)
         if self._drain_until is not None:
             until = min(until, max(self._drain_until, now + timedelta(seconds=0.05)))
         elif self._may_start_more:
@@ -185,7 +203,10 @@ class Dispatcher:
         for dispatcher_id in dead:
             self._give_back(dispatcher_id, now)
         running = self._pool.size - self._pool.free
+        self._quiet_beats = 0 if running or queued or sample is not None else self._quiet_beats + 1
         self._store.checkpoint_if_large(CHECKPOINT_BYTES if running or queued else CHECKPOINT_BYTES_IDLE)
+        if self._quiet_beats == QUIET_BEATS:
+            self._store.make_room()
         rate = 0.0 if sample is None else (sample.done + sample.failed) / sample.seconds
         draining = "draining: " if self._drain_until is not None else ""
         notify(f"WATCHDOG=1\nSTATUS={draining}{running} running, {queued} queued, {rate:.0f} jobs/s")

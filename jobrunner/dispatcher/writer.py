@@ -83,12 +83,15 @@ class Writer:
         events = size = 0
         try:
             come = self._queue.get(timeout=0 if self._stop.is_set() else LOOK_SECONDS)
-            self._stop.wait(self._gather_until - time.monotonic())
+            if (left_seconds := self._gather_until - time.monotonic()) > 0:
+                self._stop.wait(left_seconds)
             while True:
                 batch += come
                 events += sum(len(report.said) for report in come)
                 size += sum(report.size for report in come)
                 if len(batch) >= BATCH_REPORTS or events >= BATCH_EVENTS or size >= BATCH_BYTES:
+                    return batch
+                if not self._queue.qsize():  # which costs less than to look into the pipe
                     return batch
                 come = self._queue.get_nowait()
         except queues.Empty:

@@ -24,11 +24,15 @@ BUSY_PAUSE_SECONDS: Final = 0.0003  #: between two attempts to get the write loc
 CHECKPOINT_BYTES: Final = (
     64 << 20
 )  #: a daemon checkpoints a WAL of this size, although it stops all writers for a while
-CHECKPOINT_BYTES_IDLE: Final = 8 << 20  #: or of this, when nothing runs
+CHECKPOINT_BYTES_IDLE: Final = 24 << 20  #: or of this, when nothing runs; it keeps less than that
 CHECKPOINT_BYTES_WITHOUT_DAEMON: Final = 128 << 20  #: the API does so when nobody else has
+WAL_ROOM_BYTES: Final = (
+    16 << 20
+)  #: that a WAL keeps: to write over what is there takes half as long as to append
 IDLE_CONNECTIONS: Final = 16  #: kept for single queries: to open one costs more than a query
 CHECKPOINT_SHARE: Final = 0.05  #: of the time, where a reader of an old view is in the way
 
+_CACHE: Final = "PRAGMA cache_size=-16384"  # KiB
 _IN_WORDS: Final = {"SQLITE_IOERR_SHMSIZE": "there is no room for the -shm file"}
 _START_ANEW: Final = (
     "stop all of jobrunner, remove what is left of its -wal and -shm files, and start it again"
@@ -53,6 +57,10 @@ class Store:
         self._wal_file: tuple[int, int] | None = None
         self._checkpoint_again_at = 0.0
         self._idle: deque[PoolProxiedConnection] = deque()  # for `ask`
+        self._writers: dict[bool, deque[Connection]] = {
+            True: deque(),
+            False: deque(),
+        }  # durable ones, and others
         self._engine = _engine(self.url.render_as_string(hide_password=False))
         event.listen(self._engine, "do_connect", lambda *_: self._require_same_file())
 
@@ -110,15 +118,28 @@ class Store:
         Raises:
             StoreUnavailableError: the disk is full, read-only or gone, or another writer held on for too long.
         """
-        mode = {"begin": "IMMEDIATE", "synchronous": "FULL" if durable else "NORMAL"}
-        with (
-            translated(),
-            self._engine.connect().execution_options(**mode) as connection,
-            connection.begin(),
-        ):
-            self._require_same_file()
-            self._require_same_wal()
-            yield connection
+        with translated():
+            connection = self._writer(durable=durable)
+            try:
+                with connection.begin():
+                    self._require_same_file()
+                    self._require_same_wal()
+                    yield connection
+            except BaseException:
+                connection.close()
+                raise
+            if self._writers[durable]:
+                connection.close()
+            else:
+                self._writers[durable].append(connection)
+
+    def _writer(self, *, durable: bool) -> Connection:
+        """Return a connection to write through.  One of each kind is kept: to set it up takes as long as to write."""
+        try:
+            return self._writers[durable].pop()
+        except IndexError:
+            mode = {"begin": "IMMEDIATE", "synchronous": "FULL" if durable else "NORMAL"}
+            return self._engine.connect().execution_options(**mode)
 
     def try_to_write(self) -> None:
         """Commit something that changes nothing, and takes room on the disk as any write does.
@@ -147,6 +168,26 @@ class Store:
         except FileNotFoundError:
             return 0
 
+    def make_room(self) -> None:
+        """Have the WAL be as large as it stays, for who appends to a file waits for the file system's own journal, too.
+
+        It may hold the write lock for some 50 ms.  What is written is rolled back, and written over by what comes next.
+
+        Raises:
+            StoreUnavailableError: as `write` does.
+        """
+        if (missing_bytes := WAL_ROOM_BYTES - self.wal_bytes()) < WAL_ROOM_BYTES // 8:
+            return
+        with self.write(durable=False) as connection:
+            sqlite: Any = connection.connection.dbapi_connection
+            sqlite.execute("PRAGMA cache_size=100")  # what has no place there goes into the WAL at once
+            try:
+                sqlite.execute("CREATE TABLE room (bytes)")
+                sqlite.execute("INSERT INTO room VALUES (zeroblob(?))", (missing_bytes,))
+            finally:
+                connection.rollback()
+                sqlite.execute(_CACHE)
+
     def checkpoint_if_large(self, bound: int = CHECKPOINT_BYTES) -> bool:
         """Copy the WAL into the database if it has grown past `bound` bytes; return whether it did.
 
@@ -171,6 +212,9 @@ class Store:
         """Close all idle connections."""
         while self._idle:
             self._idle.pop().close()
+        for kept in self._writers.values():
+            while kept:
+                kept.pop().close()
         self._engine.dispose()
         self._wal_file = None  # whoever is the last to close a store removes its WAL
 
@@ -222,9 +266,9 @@ def _set_up(connection: Any, _: ConnectionPoolEntry) -> None:
     _when_free(connection, "PRAGMA journal_mode=WAL")  # another process may be creating the file just now
     cursor = connection.cursor()
     cursor.execute("PRAGMA wal_autocheckpoint=0")
-    cursor.execute("PRAGMA journal_size_limit=4194304")  # bytes that a WAL keeps after it was checkpointed
+    cursor.execute(f"PRAGMA journal_size_limit={WAL_ROOM_BYTES}")
     cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.execute("PRAGMA cache_size=-16384")  # KiB
+    cursor.execute(_CACHE)
     cursor.execute("PRAGMA secure_delete=OFF")  # on in Debian: to delete 16 MB would write 16 MB
     cursor.close()
 

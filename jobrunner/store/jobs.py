@@ -204,12 +204,13 @@ def version(source: Source, job_id: int) -> tuple[int, State]:
     return found[0], State(found[1])
 
 
-def versions(source: Source, ids: Collection[int]) -> dict[int, int]:
-    """Return the versions of these jobs; a job that is not there is left out."""
-    return dict(_VERSIONS.rows(source, ids=json.dumps(list(ids))))
+def versions(source: Source, ids: Collection[int]) -> dict[int, tuple[int, State]]:
+    """Return the versions and states of these jobs; a job that is not there is left out."""
+    found = _VERSIONS.rows(source, ids=json.dumps(list(ids)))
+    return {job_id: (version, State(state)) for job_id, version, state in found}
 
 
-_VERSIONS: Final = Quick(select(job.c.id, job.c.version).where(job.c.id.in_(in_list("ids"))))
+_VERSIONS: Final = Quick(select(job.c.id, job.c.version, job.c.state).where(job.c.id.in_(in_list("ids"))))
 
 
 @dataclass(frozen=True, slots=True)

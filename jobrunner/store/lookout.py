@@ -1,12 +1,20 @@
 """A lookout over a store: whether anything was committed, and how far jobs have got."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy.pool import PoolProxiedConnection
 
+from jobrunner.lifecycle import State
 from jobrunner.store import jobs
 from jobrunner.store.engine import Store, translated
+
+
+class Standing(NamedTuple):
+    """How far a job has got."""
+
+    version: int
+    state: State
 
 
 class Lookout:
@@ -17,7 +25,7 @@ class Lookout:
         self._store = store
         self._connection: PoolProxiedConnection | None = None
         self._seen = 0
-        self._versions: dict[int, int | None] = {}  # since `is_changed` was last true
+        self._standings: dict[int, Standing | None] = {}  # since `is_changed` was last true
 
     def is_changed(self) -> bool:
         """Whether anybody has committed since this was asked before, or may have; to ask costs microseconds.
@@ -36,7 +44,7 @@ class Lookout:
             is_changed = True
         if is_changed:
             self._seen = seen
-            self._versions.clear()
+            self._standings.clear()
         return is_changed
 
     def _data_version(self) -> int:
@@ -48,17 +56,19 @@ class Lookout:
         (found,) = driver.execute("PRAGMA data_version").fetchone()
         return int(found)
 
-    def versions(self, ids: Iterable[int]) -> Mapping[int, int | None]:
-        """Return the versions of these jobs, None for one that is not there; read those that may have changed.
+    def standings(self, ids: Iterable[int]) -> Mapping[int, Standing | None]:
+        """Return how these jobs stand, None for one that is not there; read those that may have changed.
 
         Raises:
             StoreError: the store cannot be read.
         """
         wanted = list(ids)
-        if unread := [job_id for job_id in wanted if job_id not in self._versions]:
+        if unread := [job_id for job_id in wanted if job_id not in self._standings]:
             found = jobs.versions(self._store(), unread)
-            self._versions |= {job_id: found.get(job_id) for job_id in unread}
-        return {job_id: self._versions[job_id] for job_id in wanted}
+            self._standings |= {
+                job_id: Standing(*found[job_id]) if job_id in found else None for job_id in unread
+            }
+        return {job_id: self._standings[job_id] for job_id in wanted}
 
     def close(self) -> None:
         """Close the connection; the next question opens another one."""

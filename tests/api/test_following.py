@@ -1,6 +1,7 @@
 """What a stream holds in memory, and how it ends when it cannot go on."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -48,6 +49,18 @@ def test_small_frames_are_put_together_and_large_ones_are_not() -> None:
     small, big = [b"x" * 100] * 1000, [b"y" * 70_000] * 3
     assert [len(piece) for piece in pieces([*small, *big])] == [65_600, 34_400 + 70_000, 70_000, 70_000]
     assert list(pieces([])) == []
+
+
+def test_a_stream_goes_on_when_there_is_news_and_not_at_the_next_sign_of_life(world: World) -> None:
+    job_id = world.running()
+    with world.app.test_request_context("/"), ThreadPoolExecutor(1) as threads:
+        news = follow(job_id, 0)
+        assert len(next(news).events) == 2
+        for number in (3, 4):
+            more = threads.submit(next, news)
+            world.say(job_id, (EventKind.LOG, "more"))
+            assert [one.seq for one in more.result(7).events] == [number]
+        world.app.watcher.close()
 
 
 def test_a_stream_whose_job_is_deleted_ends(world: World, caplog: pytest.LogCaptureFixture) -> None:

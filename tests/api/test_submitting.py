@@ -126,6 +126,15 @@ def test_a_submission_rings_the_dispatchers_bell_after_it_is_stored(world: World
     bell.close()
 
 
+def test_a_submission_is_no_news_to_those_who_wait_for_other_jobs(world: World) -> None:
+    bell = Bell(world.settings.data / "watchers", "1.sock")
+    job_id = world.submit()
+    assert not select.select([bell], [], [], 0)[0]
+    world.client.post(f"/jobs/{job_id}/cancel")
+    assert select.select([bell], [], [], 0)[0]
+    bell.close()
+
+
 def test_a_refused_submission_rings_no_bell(world: World) -> None:
     bell = Bell(world.settings.data / "dispatchers", "1.sock")
     world.client.post("/jobs", json={"task": "no.such"})

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
+from jobrunner.api.waiting import until
 from jobrunner.lifecycle import Ending
 from jobrunner.reports import EventKind
+from jobrunner.store.lookout import Standing
 from jobrunner.wakeup import WATCHERS, wake
 from tests.api.world import World, made_in, problem
 from tests.waiting import eventually
@@ -120,7 +122,31 @@ def test_who_waits_for_partial_results_is_answered_at_the_first_after_those_he_h
     world.say(job_id, (EventKind.LOG, "no partial result"))
     assert not waiting.done()
     world.say(job_id, (EventKind.PARTIAL, "2"))
-    assert [one["value"] for one in waiting.result(20).get_json()["items"]] == [2]
+    # Unwoken he would look again after ten seconds.
+    assert [one["value"] for one in waiting.result(7).get_json()["items"]] == [2]
+
+
+def test_who_looks_longer_is_asked_again_at_each_news_until_it_is_enough(world: World) -> None:
+    job_id = world.running()
+    asked: list[int] = []
+
+    def is_enough(standing: Standing) -> bool:
+        asked.append(standing.version)
+        return standing.version >= 5
+
+    def wait() -> None:
+        with world.app.test_request_context("/jobs"):
+            until(job_id, is_enough, 60, is_news=lambda standing: standing.version != 3)
+
+    with ThreadPoolExecutor(1) as threads:
+        waits = threads.submit(wait)
+        eventually(lambda: asked == [2])
+        world.say(job_id, (EventKind.PARTIAL, "3"))  # which is no news to him
+        world.say(job_id, (EventKind.PARTIAL, "4"))
+        eventually(lambda: asked == [2, 4])
+        world.say(job_id, (EventKind.PARTIAL, "5"))
+        waits.result(20)
+    assert asked == [2, 4, 5]
 
 
 def test_who_waits_for_partial_results_is_told_when_no_more_will_come(world: World, waits: Waits) -> None:

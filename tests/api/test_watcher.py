@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from jobrunner.api.watcher import ANY_JOB, Watcher
-from jobrunner.store import jobs
-from jobrunner.store.lookout import Lookout
+from jobrunner.lifecycle import FINAL, Ending, State
+from jobrunner.store.lookout import Lookout, Standing
 from jobrunner.wakeup import WATCHERS, wake
 from tests.api.world import World
 from tests.waiting import eventually
@@ -28,13 +28,17 @@ class Watched:
         self.watcher = Watcher(lambda: self.make(), self.bells, places=9)  # noqa: PLW0108 - it may be another one
         self._threads = ThreadPoolExecutor(9)
 
-    def waits(self, job_id: int, version: int | None = None) -> "Future[None]":
-        """Have somebody wait for news of a job that he knows as it is."""
-        if version is None:
-            version = jobs.version(self.world.store, job_id)[0]
-        waiting = self._threads.submit(self.watcher.wait, job_id, version, 60)
-        eventually(lambda: waiting.done() or self.watcher._waiters)
+    def waits(self, job_id: int) -> "Future[None]":
+        """Have somebody wait for news of a job that was just submitted."""
+        before = dict(self.watcher._waiters)
+        waiting = self._threads.submit(self.wait, job_id, 60)
+        eventually(lambda: waiting.done() or self.watcher._waiters != before)
         return waiting
+
+    def wait(self, job_id: int, seconds: float) -> None:
+        """Wait for news of a job that was submitted, and has none so far."""
+        with self.watcher.waiter(job_id, lambda standing: standing.version > 1) as waiter:
+            waiter.wait(seconds)
 
     def hung(self) -> list[Path]:
         """The bells that hang."""
@@ -86,10 +90,10 @@ class Counting(Lookout):
         self.asked += 1
         return super().is_changed()
 
-    def versions(self, ids: Iterable[int]) -> Mapping[int, int | None]:
-        read_before = len(self._versions)
-        found = super().versions(ids)
-        self.reads += len(self._versions) != read_before
+    def standings(self, ids: Iterable[int]) -> Mapping[int, Standing | None]:
+        read_before = len(self._standings)
+        found = super().standings(ids)
+        self.reads += len(self._standings) != read_before
         return found
 
 
@@ -102,11 +106,11 @@ def test_while_nothing_is_committed_no_job_is_read_and_nobody_is_woken(
     job_id = watched.world.submit()
     mine = watched.waits(job_id)
     eventually(lambda: lookout.reads == 1)
-    anybodys = watched.waits(ANY_JOB, watched.watcher.changes)
+    anybodys = watched.waits(ANY_JOB)
     seen = lookout.asked
     while lookout.asked < seen + 50:
         wake(watched.bells)
-    assert (lookout.reads, watched.watcher.changes) == (1, 1)
+    assert lookout.reads == 1
     assert not mine.done()
     assert not anybodys.done()
     watched.world.submit()
@@ -116,10 +120,57 @@ def test_while_nothing_is_committed_no_job_is_read_and_nobody_is_woken(
     mine.result(20)
 
 
+def test_nobody_is_woken_by_what_is_no_news_to_him(watched: Watched) -> None:
+    job_id = watched.world.submit()
+    heard: list[Standing] = []
+
+    def is_news(standing: Standing) -> bool:
+        heard.append(standing)
+        return standing.state in FINAL
+
+    with watched.watcher.waiter(job_id, is_news) as waiter, ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(waiter.wait, 60)
+        watched.world.claim()
+        wake(watched.bells)
+        eventually(lambda: Standing(2, State.RUNNING) in heard)
+        assert not waiting.done()
+        watched.world.end(job_id, Ending.SUCCEEDED)
+        wake(watched.bells)
+        assert waiting.result(20)
+        assert heard[-1] == (3, State.SUCCEEDED)
+
+
+def test_who_looks_before_he_waits_misses_nothing(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobrunner.api.watcher.LOOK_SECONDS", 3600.0)
+    job_id = watched.world.submit()
+    other = watched.waits(watched.world.submit())  # so the thread is there, and has looked
+    eventually(watched.hung)
+    with watched.watcher.waiter(job_id, lambda standing: standing.state in FINAL) as waiter:
+        watched.world.client.post(f"/jobs/{job_id}/cancel")  # after his look, before he waits
+        eventually(waiter._news.is_set)
+        assert waiter.wait(1)
+        assert not waiter.wait(0.01), "and it is news once"
+    assert not other.done()
+
+
+def test_whoever_waits_is_woken_when_his_job_is_gone(watched: Watched) -> None:
+    job_id = watched.world.succeeded()
+    with watched.watcher.waiter(job_id, lambda _: False) as waiter, ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(waiter.wait, 60)
+        assert watched.world.client.delete(f"/jobs/{job_id}").status_code == 204
+        assert waiting.result(20)
+
+
+def test_nobody_waits_who_comes_when_it_is_over(watched: Watched) -> None:
+    watched.watcher.close()
+    with watched.watcher.waiter(ANY_JOB, lambda _: False) as waiter, ThreadPoolExecutor(1) as threads:
+        threads.submit(waiter.wait, 60).result(20)
+
+
 def test_who_rests_is_not_woken_by_news_but_by_the_end(watched: Watched) -> None:
     with ThreadPoolExecutor(1) as threads:
         resting = threads.submit(watched.watcher.rest, 60)
-        watched.waits(ANY_JOB, -1).result(20)
+        watched.waits(ANY_JOB).result(20)
         assert not resting.done()
         watched.watcher.close()
         resting.result(20)
@@ -133,7 +184,7 @@ def test_where_no_thread_can_be_started_who_waits_gives_up_in_time_and_the_next_
 ) -> None:
     job_id = watched.world.submit()
     with no_thread_starts():
-        watched.watcher.wait(job_id, 1, 0.01)
+        watched.wait(job_id, 0.01)
     assert "can't start new thread" in caplog.text
     assert (watched.watcher._waiters, watched.watcher._thread) == ({}, None)
     waiting = watched.waits(job_id)
@@ -146,10 +197,10 @@ def test_where_no_descriptor_is_left_it_hangs_its_bell_and_opens_the_store_later
 ) -> None:
     job_id = watched.world.submit()
     with descriptors_left(0):
-        watched.watcher.wait(job_id, 1, 0.01)
+        watched.wait(job_id, 0.01)
     assert "news come late" in caplog.text
     with descriptors_left(1):  # which the thread needs to be told of those who wait
-        mine = watched._threads.submit(watched.watcher.wait, job_id, 1, 60)
+        mine = watched._threads.submit(watched.wait, job_id, 60)
         eventually(lambda: "no bell hangs" in caplog.text)
     assert not mine.done()
     eventually(watched.hung)
@@ -164,10 +215,10 @@ def test_what_goes_wrong_in_one_look_is_logged_and_the_next_look_is_made(
     troubles = [MemoryError("once"), RuntimeError("twice")]
 
     class Troubled(Lookout):
-        def versions(self, ids: Iterable[int]) -> Mapping[int, int | None]:
+        def standings(self, ids: Iterable[int]) -> Mapping[int, Standing | None]:
             if troubles:
                 raise troubles.pop()
-            return super().versions(ids)
+            return super().standings(ids)
 
     watched.make = lambda: Troubled(lambda: watched.world.store)
     job_id = watched.world.submit()
@@ -187,7 +238,7 @@ def test_a_thread_that_dies_is_followed_by_another(watched: Watched, monkeypatch
 
     able, watched.make = watched.make, cannot
     job_id = watched.world.submit()
-    watched.watcher.wait(job_id, 1, 0.01)
+    watched.wait(job_id, 0.01)
     assert died.wait(20)
     eventually(lambda: watched.watcher._thread is None)
     watched.make = able
@@ -208,7 +259,7 @@ def test_a_thread_that_ends_leaves_the_bell_of_the_next_one(
 
     able, watched.make = watched.make, lambda: Reluctant(lambda: watched.world.store)
     monkeypatch.setattr("jobrunner.api.watcher.IDLE_SECONDS", 0.01)
-    watched.watcher.wait(ANY_JOB, 0, 0.01)
+    watched.wait(ANY_JOB, 0.01)
     eventually(lambda: watched.watcher._thread is None)
     (old,) = watched.hung()
     watched.make = able

@@ -1,22 +1,25 @@
 """The loop, step by step: the store is real, the Pool does as the test says, time is given."""
 
+import select
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+import sqlalchemy
 
 from jobrunner.dispatcher.bundles import BUNDLE_SECONDS, BUNDLE_TICKETS, Packer
-from jobrunner.dispatcher.loop import BEAT
+from jobrunner.dispatcher.loop import BEAT, QUIET_BEATS, TELL
 from jobrunner.dispatcher.losses import Victim
 from jobrunner.dispatcher.slots import Stop
 from jobrunner.dispatcher.tickets import Code, Ran, Ticket
 from jobrunner.errors import LeaseLostError, StoreUnavailableError
 from jobrunner.lifecycle import Ending, State
 from jobrunner.store import dispatchers, jobs, moves, tables
+from jobrunner.store.engine import WAL_ROOM_BYTES
 from jobrunner.store.moves import Claimed
+from jobrunner.wakeup import WATCHERS, Bell
 from tests.dispatcher.stepping import START, ObedientPool, Room
 
 
@@ -233,9 +236,73 @@ def test_one_long_run_makes_a_task_long_at_once_and_short_ones_make_it_short_slo
 
 
 def samples(room: Room) -> list[tuple[float, int, int | None]]:
-    query = select(tables.throughput).order_by(tables.throughput.c.at)
+    query = sqlalchemy.select(tables.throughput).order_by(tables.throughput.c.at)
     with room.store.read() as connection:
         return [((row.at - START).total_seconds(), row.done, row.queued) for row in connection.execute(query)]
+
+
+# -- what is not urgent ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bell(room: Room) -> Iterator[Bell]:
+    """The bell of somebody who watches."""
+    made = Bell(room.settings.data / WATCHERS, "1.sock")
+    yield made
+    made.close()
+
+
+def is_rung(bell: Bell) -> bool:
+    rung = bool(select.select([bell], [], [], 0)[0])
+    bell.clear()
+    return rung
+
+
+def test_those_who_watch_are_told_of_a_claim_soon_but_not_while_it_is_begun(room: Room, bell: Bell) -> None:
+    dispatcher = room.dispatcher(ObedientPool())
+    room.submit()
+    assert dispatcher.step(room.now) == pytest.approx(TELL.total_seconds())
+    assert not is_rung(bell)
+    room.now += TELL
+    assert dispatcher.step(room.now) > TELL.total_seconds()
+    assert is_rung(bell)
+    room.submit()
+    dispatcher.step(room.now)
+    room.now += TELL
+    dispatcher.step(room.now)
+    assert is_rung(bell)
+    room.now += TELL
+    dispatcher.step(room.now)
+    assert not is_rung(bell)
+
+
+def test_of_a_job_that_has_ended_by_then_the_result_writer_tells(room: Room, bell: Bell) -> None:
+    pool = ObedientPool()
+    dispatcher = room.dispatcher(pool)
+    room.submit()
+    dispatcher.step(room.now)
+    room.finish(pool, seconds=0.001)
+    dispatcher.step(room.now)
+    room.now += TELL
+    dispatcher.step(room.now)
+    assert not is_rung(bell)
+
+
+def test_room_in_the_wal_is_made_when_nothing_was_to_do_for_a_while(room: Room) -> None:
+    pool = ObedientPool()
+    dispatcher = room.dispatcher(pool)
+
+    def beat() -> int:
+        room.now += BEAT
+        dispatcher.step(room.now)
+        return room.store.wal_bytes()
+
+    room.submit()
+    dispatcher.step(room.now)
+    assert max(beat() for _ in range(QUIET_BEATS + 2)) < WAL_ROOM_BYTES / 2, "a job runs"
+    room.finish(pool, seconds=1.0)
+    assert max(beat() for _ in range(QUIET_BEATS - 1)) < WAL_ROOM_BYTES / 2
+    assert beat() > 0.9 * WAL_ROOM_BYTES
 
 
 def test_a_sample_is_taken_when_something_was_done_or_the_queue_is_another(room: Room) -> None:

@@ -331,6 +331,22 @@ def test_a_cancelled_map_job_is_cancelled_when_its_last_chunk_is_back(room: Room
     assert pool.bundles == []
 
 
+def test_a_map_job_of_which_no_worker_has_anything_is_cancelled_at_once(room: Room) -> None:
+    pool = ObedientPool(size=1)
+    job_id = room.submit_map(5, chunk_size=2)
+    dispatcher = room.dispatcher(pool)
+    dispatcher.step(room.now)
+    with room.store.write(durable=True) as connection:
+        queues.pause(connection, "default", now=room.now)
+    room.chunk(pool)
+    dispatcher.step(room.now)
+    assert pool.bundles == []
+    cancel(room, job_id)
+    dispatcher.hear_bell()
+    dispatcher.step(room.now)
+    assert room.state(job_id) is State.CANCELLED
+
+
 def test_a_drained_map_job_goes_on_where_it_was_and_is_charged_nothing(room: Room) -> None:
     pool = ObedientPool(size=1)
     job_id = room.submit_map(5, chunk_size=2)

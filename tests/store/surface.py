@@ -165,7 +165,7 @@ def _of_workers(world: World) -> None:
     world.end(job_id, Ending.CANCELLED)
     lookout = Lookout(lambda: world.store)
     lookout.is_changed()
-    lookout.versions([job_id])
+    lookout.standings([job_id])
     lookout.close()
 
 

@@ -27,7 +27,7 @@ def filled(books: Books) -> Books:
 
 
 def fill(store: Store, count: int = ROWS) -> None:
-    params = f'{{"text": "{"x" * 4000}"}}'
+    params = f'{{"text": "{"x" * 12_000}"}}'
     with store.write(durable=False) as connection:
         jobs.submit(connection, [new(params=params)] * count, now=START)
 
@@ -71,6 +71,25 @@ def test_a_wal_that_was_copied_is_small_again_at_the_next_write(filled: Books) -
     filled.queued()
     assert filled.store.wal_bytes() < BOUND
     assert not filled.store.checkpoint_if_large(BOUND)
+
+
+def test_room_in_the_wal_is_made_once_and_stays(books: Books) -> None:
+    job_id = books.queued()
+    books.store.make_room()
+    made = books.store.wal_bytes()
+    assert 0.9 * engine.WAL_ROOM_BYTES < made < 1.1 * engine.WAL_ROOM_BYTES
+    books.store.make_room()
+    for _ in range(3):  # which is written over what was there
+        books.queued()
+    assert books.store.wal_bytes() == made
+    assert books.store.checkpoint_if_large(1)
+    assert not books.store.checkpoint_if_large(BOUND), "and is not taken for what is to be copied"
+    books.queued()
+    assert books.store.wal_bytes() == min(made, engine.WAL_ROOM_BYTES)
+    assert books.store.path.stat().st_size < 1 << 20, "nothing of it comes into the database"
+    assert books.job(job_id).state is State.QUEUED
+    with books.store.write(durable=False) as connection:
+        assert connection.exec_driver_sql("PRAGMA cache_size").scalar() == -16384, "as before"
 
 
 def test_without_a_wal_there_is_nothing_to_copy(tmp_path: Path, template: Path) -> None:

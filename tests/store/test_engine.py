@@ -49,6 +49,26 @@ def test_a_durable_write_is_synchronous_and_another_is_not_so_strict(store: Stor
             assert pragma(connection, "synchronous") == synchronous
 
 
+def test_what_is_written_goes_through_one_connection_until_something_fails(store: Store) -> None:
+    def used(*, fails: bool = False) -> Any:
+        with store.write(durable=True) as connection:
+            driver = connection.connection.dbapi_connection
+            submit(connection)
+            if fails:
+                raise KeyError
+        return driver
+
+    first = used()
+    assert len(store._writers[True]) == 1
+    assert used() is first
+    with pytest.raises(KeyError):
+        used(fails=True)
+    assert not store._writers[True]
+    used()
+    with store.read() as connection:
+        assert count(connection) == 3
+
+
 def test_an_open_store_has_no_connection_until_it_is_used(tmp_path: Path) -> None:
     store = Store(url_of(tmp_path / "new.db"))
     assert list(tmp_path.iterdir()) == []

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pytest
 
 from jobrunner.errors import StoreError
-from jobrunner.lifecycle import Ending
+from jobrunner.lifecycle import Ending, State
 from jobrunner.store.lookout import Lookout
 from tests.store.books import Books
 
@@ -36,19 +36,19 @@ def test_a_store_that_cannot_be_opened_is_asked_again(books: Books, lookout: Loo
     with pytest.raises(StoreError):
         lookout.is_changed()
     with pytest.raises(StoreError):
-        lookout.versions([1])
+        lookout.standings([1])
     away.rename(books.store.path)
     assert [lookout.is_changed() for _ in range(2)] == [True, False]
 
 
-def test_versions_are_read_again_when_something_was_committed(books: Books, lookout: Lookout) -> None:
+def test_standings_are_read_again_when_something_was_committed(books: Books, lookout: Lookout) -> None:
     claimed = books.running()
     lookout.is_changed()
-    assert lookout.versions([claimed.id, 999]) == {claimed.id: 2, 999: None}
+    assert lookout.standings([claimed.id, 999]) == {claimed.id: (2, State.RUNNING), 999: None}
     books.report(books.end_of(claimed, Ending.SUCCEEDED))
-    assert lookout.versions([claimed.id]) == {claimed.id: 2}
+    assert lookout.standings([claimed.id]) == {claimed.id: (2, State.RUNNING)}
     assert lookout.is_changed()
-    assert lookout.versions([999, claimed.id]) == {999: None, claimed.id: 3}
+    assert lookout.standings([999, claimed.id]) == {999: None, claimed.id: (3, State.SUCCEEDED)}
     books.remove(claimed.id)
     assert lookout.is_changed()
-    assert lookout.versions([claimed.id]) == {claimed.id: None}
+    assert lookout.standings([claimed.id]) == {claimed.id: None}
