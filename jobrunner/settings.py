@@ -125,7 +125,7 @@ class Settings:
         15.0, _seconds(2, 3600), "without a heartbeat until a dispatcher counts as dead"
     )
     max_jobs_per_process: int = _setting(
-        10_000, _whole(1, 10**9), "jobs after which a job process is replaced"
+        100_000, _whole(1, 10**9), "jobs after which a job process is replaced"
     )
     max_queued: int = _setting(1_000_000, _whole(1, 10**9), "jobs that may be queued")
     max_batch: int = _setting(10_000, _whole(1, 10**6), "jobs in one POST /jobs/batch")

@@ -1,6 +1,7 @@
 """Watching an attempt whose ticket its job process was given ahead, with others: see `gate`.
 
-As long as all goes fast, the worker only takes in answers.  At its first look around it takes back what has not begun;
+As long as all goes fast, the worker only takes in answers: an attempt is watched for a moment, and when it is heard to
+have ended, so have many after it, which `answer` takes.  At its first look around it takes back what has not begun;
 from then on the one ticket that has begun is all that the job process runs, and is stopped, timed and limited as any.
 """
 
@@ -11,11 +12,38 @@ from jobrunner.dispatcher.attempt import Attempt
 from jobrunner.dispatcher.handle import Death, Handle
 from jobrunner.dispatcher.lines import GarbageError, Kind, meaning
 from jobrunner.dispatcher.tickets import Ran, Ticket
+from jobrunner.lifecycle import Ending
 from jobrunner.reports import Ended
 
 BREATH_SECONDS: Final = (
     0.0005  #: between two looks at what was answered: each costs a trip, whatever it brings
 )
+
+_USAGE: Final = Kind.USAGE.value
+_RESULT: Final = Kind.RESULT.value
+
+
+def answer(ticket: Ticket, process: Handle, worker: int) -> tuple[Ended, Ran] | None:
+    """Take the answer to a ticket that was read together with those before it.
+
+    Return None, and take nothing, if the ticket must be watched: it has no answer yet, has printed, failed, or said
+    more than its result.
+    """
+    said = process.pending
+    if len(said) < 2 or said[0][:1] != _USAGE or said[1][:1] != _RESULT or not process.has_ahead(ticket):
+        return None
+    try:
+        used, _ = meaning(said[0]), meaning(said[1])
+    except GarbageError:
+        return None
+    if used.printed:
+        return None
+    said.popleft()
+    result = said.popleft()[1:].decode("ascii")
+    process.cpu_seconds = used.process_cpu_seconds
+    process.peak_bytes = max(process.peak_bytes, used.peak_memory_bytes)
+    peak = used.peak_memory_bytes or None
+    return Ended(Ending.SUCCEEDED, result, None, worker, peak, used.cpu_seconds), Ran(used.seconds)
 
 
 class AheadAttempt(Attempt):

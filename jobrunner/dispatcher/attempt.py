@@ -2,7 +2,6 @@
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -60,7 +59,6 @@ class Attempt:
         self._slot = slot
         self._outbox = outbox
         self._oom = oom
-        oom.begin()
         self._on_tick = on_tick
         self._log = JobLog(limits.max_log_bytes)
         self._grace_seconds = limits.grace_seconds
@@ -73,7 +71,6 @@ class Attempt:
         self._death: Death | None = None
         self._garbage = False  # whether it spoke none of our words, and was killed for it
         self._deaf = self._was_deaf = False  # and was killed for it
-        self._pause = threading.Event()
         self._stop: Stop | None = None
         self._peak_bytes = 0
         now = time.monotonic()
@@ -106,6 +103,7 @@ class Attempt:
         return ended
 
     def _begin(self) -> None:
+        self._oom.begin()
         self._process.read_output()  # printed by something that an earlier job left running: nobody's log
 
     def _has_begun(self) -> bool:
@@ -126,7 +124,7 @@ class Attempt:
         now = time.monotonic()
         until = min(self._next_tick, self._kill_at, self._outbox.due_at)
         if self._outbox.is_stuck:  # its Pipe fills up meanwhile, and that slows the task
-            self._pause.wait(until - now)
+            time.sleep(max(0.0, until - now))
             return
         if self._process.pending:
             self._take_lines()

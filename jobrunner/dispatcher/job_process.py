@@ -21,6 +21,8 @@ from array import array
 from collections.abc import Generator
 from typing import Any, Final
 
+import msgspec
+
 from jobrunner import kernel
 from jobrunner.dispatcher import lines
 from jobrunner.dispatcher.chunk_run import ChunkRun
@@ -35,7 +37,11 @@ from jobrunner.tasks.registry import REGISTRY, Task
 
 PROGRESS_CHARACTERS: Final = 1000  #: of the word about the progress
 READ_SECONDS: Final = 0.0002  #: between two looks whether the worker has read what was printed
+MUCH_CHARACTERS: Final = 1 << 16  #: of a result: what it takes to send them is not the next job's
 STOPPED_STATUS: Final = 128 + signal.SIGTERM
+
+_ticket_in: Final = msgspec.json.Decoder(dict[str, Any]).decode  # the API lets in only what this can read
+_despite_os_errors: Final = contextlib.suppress(OSError)
 
 
 class JobProcess:
@@ -62,13 +68,13 @@ class JobProcess:
         self._speaking = threading.RLock()  # a task may call progress() from its threads and signal handlers
         self._torn = False  # whether a line was cut short: what came after it would be read as its end
         self._pid = os.getpid()
-        self._home = os.getcwd()  # noqa: PTH109 - only to be gone back to
+        self._home = os.open(".", os.O_PATH | os.O_CLOEXEC)
         self._errors: dict[str, str] = {}
         self._meter = _Meter()
 
     def say(self, *said: tuple[Kind, str]) -> None:
         """Send one line for each of `said`, together: a trip costs more than a word."""
-        data = b"".join([kind.value + text.encode("ascii") + b"\n" for kind, text in said])
+        data = b"".join([b"%b%b\n" % (kind, text.encode("ascii")) for kind, text in said])
         self._leave_if_forked()
         with self._speaking:
             if self._torn:
@@ -102,8 +108,9 @@ class JobProcess:
                 tickets = self._reader.read()
             except EOFError:
                 return
+            self._meter.start()
             for line in tickets:
-                ticket = json.loads(line)
+                ticket = _ticket_in(line)
                 if self._may_begin(ticket.get("serial")):
                     self._run(ticket)
 
@@ -134,12 +141,12 @@ class JobProcess:
             time.sleep(READ_SECONDS)
 
     def _run(self, ticket: dict[str, Any]) -> None:
+        started = time.monotonic()
         reset_signals()  # the job before may have left its own
         chunk = ticket.get("chunk")
         tell = self._tell_progress if chunk is None else _tell_nobody
         job = context.CurrentJob(ticket["id"], ticket["attempt"], tell)
         context.enter(job)
-        self._meter.start()
         try:
             task = self._task(ticket["task"])
             if chunk is not None:
@@ -154,13 +161,16 @@ class JobProcess:
         except BaseException as error:  # noqa: BLE001 - user code: SystemExit and its like end the job, not the process
             kind, text = Kind.ERROR, json.dumps(told(error))
         self._leave_if_forked()
-        context.enter(context.CurrentJob())
+        context.leave()
         job.silence()  # a thread of the task may live on
         self._tidy()
         printed = "serial" in ticket and self._unread_bytes() > 0
-        self.say((Kind.USAGE, self._meter.read(printed=printed)), (kind, text))
+        used = self._meter.read(time.monotonic() - started, printed=printed)
+        self.say((Kind.USAGE, used), (kind, text))
         if printed:
             self._wait_until_read()
+        if len(text) > MUCH_CHARACTERS:
+            self._meter.start()
 
     def _task(self, name: str) -> Task:
         task = REGISTRY.get(name)
@@ -219,8 +229,8 @@ class JobProcess:
         """Have all that was printed on its way before the last line, and leave no trace for the next job."""
         sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
         _flush()
-        with contextlib.suppress(OSError):  # its home may be gone; the next job would say so
-            os.chdir(self._home)
+        with _despite_os_errors:  # the task may have closed what it had not opened
+            os.fchdir(self._home)
 
     def _why_not(self) -> str:
         broken = "".join(f"\n{module} cannot be imported:\n{error}" for module, error in self._errors.items())
@@ -230,7 +240,7 @@ class JobProcess:
 def _flush() -> None:
     for stream in (sys.__stdout__, sys.__stderr__):
         if stream is not None and not stream.closed:
-            with contextlib.suppress(OSError):  # a task may have closed the descriptor below it
+            with _despite_os_errors:  # a task may have closed the descriptor below it
                 stream.flush()
     kernel.flush_c_stdio()
 
@@ -240,38 +250,48 @@ def _tell_nobody(_done: float, _total: float | None, _message: str | None) -> No
 
 
 class _Meter:
-    """What an attempt uses, read off the process that it shares with others."""
+    """What an attempt uses, read off the process that it shares with others.
+
+    Each has used what was used since the one before, or since `start`: between two in hand next to nothing is.
+    """
 
     def __init__(self) -> None:
         self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        self._faults = -1
         self.start()
 
     def start(self) -> None:
-        self._started = time.monotonic()
-        self._cpu_before, self._peak_before = self._used()
+        """Begin anew: what was used up to now is no attempt's."""
+        self._cpu_before, self._peak_before, _ = self._used()
 
     def cpu_seconds(self) -> float:
         """Return what the process has used since it started, and the children that it waited for."""
         return self._used()[0]
 
-    def read(self, *, printed: bool) -> str:
-        """Return what the attempt used, as a `lines.Used`."""
-        seconds = time.monotonic() - self._started
-        total, peak = self._used()
+    def read(self, seconds: float, *, printed: bool) -> str:
+        """Return what the attempt used, as a `lines.Used`; the next one begins."""
+        total, highest, faults = self._used()
         # The process's own peak may be an earlier job's: then what is resident now is the better figure.
-        if peak <= self._peak_before:
-            peak = int(os.pread(self._statm, 200, 0).split()[1]) * resource.getpagesize()
-        cpu_seconds = total - self._cpu_before
-        return (
-            f'{{"cpu_seconds":{cpu_seconds:.6f},"process_cpu_seconds":{total:.6f},"peak_memory_bytes":{peak},'
-            f'"seconds":{seconds:.6f},"printed":{"true" if printed else "false"}}}'
+        peak = highest if highest > self._peak_before else self._resident_bytes(faults)
+        text = (
+            f'{{"cpu_seconds":{total - self._cpu_before:.6f},"process_cpu_seconds":{total:.6f},'
+            f'"peak_memory_bytes":{peak},"seconds":{seconds:.6f},"printed":{"true" if printed else "false"}}}'
         )
+        self._cpu_before, self._peak_before = total, highest
+        return text
 
-    def _used(self) -> tuple[float, int]:
+    def _resident_bytes(self, faults: int) -> int:
+        if faults != self._faults:  # else no page has come since the last look
+            self._faults = faults
+            self._resident = int(os.pread(self._statm, 200, 0).split()[1]) * resource.getpagesize()
+        return self._resident
+
+    def _used(self) -> tuple[float, int, int]:
+        """Return CPU seconds, the highest peak in bytes, how often memory was asked of the kernel."""
         own = resource.getrusage(resource.RUSAGE_SELF)
         others = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu_seconds = own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime
-        return cpu_seconds, own.ru_maxrss * 1024  # Linux counts it in KiB
+        return cpu_seconds, own.ru_maxrss * 1024, own.ru_minflt  # Linux counts the peak in KiB
 
 
 def main(arguments: list[str]) -> None:

@@ -23,7 +23,7 @@ class Outbox:
 
     Attributes:
         due_at: when `flush` must be called, by `time.monotonic`; infinite while nothing waits.
-        is_stuck: the Queue was full at the last attempt: add nothing more until it is not.
+        is_stuck: the Queue was full at the last attempt: read nothing more from the job process until it is not.
     """
 
     def __init__(self, put_nowait: Callable[[list[Report]], None], waiting: Callable[[], int]) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from jobrunner import kernel
 from jobrunner.clock import utc_now
-from jobrunner.dispatcher.ahead import AheadAttempt
+from jobrunner.dispatcher.ahead import AheadAttempt, answer
 from jobrunner.dispatcher.attempt import Attempt
 from jobrunner.dispatcher.chunk_attempt import ChunkAttempt
 from jobrunner.dispatcher.handle import Handle, kill_children, reap_orphans
@@ -69,11 +69,14 @@ class Worker:
         self._waiting = deque(bundle)
         while self._waiting:
             ticket = self._waiting.popleft()
-            one = self._run_one(ticket, time.monotonic())
+            self._take_up(ticket)
+            one = self._answered(ticket) or self._watched(ticket)
             if one is None:  # its process died of something else, before its turn came
                 self._waiting.appendleft(ticket)
             else:
                 ran.append(one)
+            if not self._is_next_ahead:
+                reap_orphans(self._process.pid)
             if self._waiting and time.monotonic() >= self._outbox.due_at:
                 self._outbox.flush()
         while not self._outbox.flush():
@@ -81,33 +84,48 @@ class Worker:
             time.sleep(FULL_SECONDS)
         return ran
 
-    def _run_one(self, ticket: Ticket, started: float) -> Ran | None:
+    def _take_up(self, ticket: Ticket) -> None:
         slot = self._slot
         slot.peak_memory_bytes, slot.cpu_seconds = 0, 0.0
-        slot.job_id, slot.attempt, slot.since, slot.serial = (
-            ticket.job_id,
-            ticket.attempt,
-            started,
-            ticket.serial,
-        )
+        slot.job_id, slot.attempt, slot.since = ticket.job_id, ticket.attempt, time.monotonic()
+        slot.serial = ticket.serial
+
+    def _put_down(self, ticket: Ticket, ran: Ran, ending: Ending) -> None:
+        slot = self._slot
+        slot.serial = 0
+        slot.busy_seconds += ran.seconds
+        if ticket.chunk is None:  # which is no attempt of its own
+            slot.done += ending is Ending.SUCCEEDED
+            slot.failed += ending is not Ending.SUCCEEDED
+
+    def _answered(self, ticket: Ticket) -> Ran | None:
+        """Take in the answer to a ticket, if it was read already; None: it must be watched."""
+        process = self._process
+        found = answer(ticket, process, self._index)
+        if found is None:
+            return None
+        process.jobs += 1
+        ended, ran = found
+        self._outbox.add(Report(ticket.job_id, ticket.attempt, utc_now(), (), ended))
+        self._put_down(ticket, ran, ended.ending)
+        return ran
+
+    def _watched(self, ticket: Ticket) -> Ran | None:
+        """Follow a ticket to its end; None: it never began."""
         process = self._process_for(ticket)
         process.jobs += 1
         attempt = self._attempt(ticket, process)
         ended = attempt.run()
-        slot.serial = 0
         ran = None
-        if ended is not None:
-            ran = attempt.ran(time.monotonic() - started)
-            slot.busy_seconds += ran.seconds
-            if ticket.chunk is None:  # which is no attempt of its own
-                slot.done += ended.ending is Ending.SUCCEEDED
-                slot.failed += ended.ending is not Ending.SUCCEEDED
+        if ended is None:
+            self._slot.serial = 0
+        else:
+            ran = attempt.ran(time.monotonic() - self._slot.since)
+            self._put_down(ticket, ran, ended.ending)
         if not attempt.survived and not (ended is not None and self._is_next_ahead):
             self._outbox.flush()  # where a process can be started no more, this is told all the same
             process.close()
             self._process = self._new_process(ticket.code)
-        if not self._is_next_ahead:
-            reap_orphans(self._process.pid)
         return ran
 
     @property
@@ -165,6 +183,7 @@ class Worker:
             process.close()
             self._process = self._new_process(ticket.code)
         elif process.is_ready and len(train := self._train(ticket)) > 1:
+            self._oom.begin()
             process.send_ahead(train)
         return self._process
 

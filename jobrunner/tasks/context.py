@@ -54,7 +54,9 @@ class CurrentJob:
             self._tell(*untold)
 
 
-_current = CurrentJob()
+_NO_JOB: Final = CurrentJob()
+
+_current = _NO_JOB
 
 
 def current_job() -> CurrentJob:
@@ -66,3 +68,8 @@ def enter(job: CurrentJob) -> None:
     """Make `job` the current one; the job process does this before it calls the task."""
     global _current  # noqa: PLW0603 - one job process runs one job
     _current = job
+
+
+def leave() -> None:
+    """Have no current job any more."""
+    enter(_NO_JOB)

@@ -43,6 +43,8 @@ def to_json(value: Any, name: str) -> str:
     Raises:
         UnserializableError: some part cannot become JSON; the message says where it is.
     """
+    if value is None:  # which many tasks return
+        return "null"
     text = _encoded(value, name)
     if _is_deep(text):
         raise _too_deep(name)

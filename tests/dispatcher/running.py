@@ -42,7 +42,11 @@ class World:
     def submit(
         self, task: str, *, times: int = 1, params: dict[str, Any] | None = None, **more: Any
     ) -> list[int]:
-        new = [jobs.NewJob(task, json.dumps(params or {}), **more)] * times
+        return self.submit_each(task, [params or {}] * times, **more)
+
+    def submit_each(self, task: str, todo: Sequence[dict[str, Any]], **more: Any) -> list[int]:
+        """Submit one job for each of some parameters."""
+        new = [jobs.NewJob(task, json.dumps(params), **more) for params in todo]
         with self.store.write(durable=True) as connection:
             ids = jobs.submit(connection, new, now=utc_now())
         wake(self.data / "dispatchers")

@@ -1,21 +1,21 @@
 """Short jobs travel together, and each is stopped, charged and heard by itself all the same."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jobrunner.clock import utc_now
+from jobrunner.dispatcher import lines
 from jobrunner.dispatcher.handle import Handle
 from jobrunner.dispatcher.tickets import Code, Limits, Ticket
 from jobrunner.lifecycle import Ending, State
-from jobrunner.store import jobs
-from jobrunner.wakeup import wake
 from tests.dispatcher.running import MODULES, World, told
 from tests.waiting import eventually
 
-LIMITS = Limits(1.0, 10_000, 1 << 20, 1 << 20, 1 << 20, 1 << 20)
+MIB = 1 << 20
+LIMITS = Limits(1.0, 10_000, 32 * MIB, MIB, MIB, MIB)
 
 
 @pytest.fixture
@@ -27,11 +27,7 @@ def served(world: World) -> World:
 
 
 def submitted(world: World, todo: list[dict[str, Any]], **more: Any) -> list[int]:
-    new = [jobs.NewJob("short", json.dumps(params), **more) for params in todo]
-    with world.store.write(durable=True) as connection:
-        ids = jobs.submit(connection, new, now=utc_now())
-    wake(world.data / "dispatchers")
-    return ids
+    return world.submit_each("short", todo, **more)
 
 
 def among(nothing: int, special: dict[str, Any]) -> list[dict[str, Any]]:
@@ -59,9 +55,11 @@ def test_short_jobs_are_claimed_together_and_each_has_its_own_result(served: Wor
 
 
 def test_what_a_short_job_prints_is_its_own_log(served: World) -> None:
-    ids = submitted(served, [{"do": "prints", "number": number} for number in range(60)])
+    todo = [{"do": "nothing" if number % 3 else "prints", "number": number} for number in range(120)]
+    ids = submitted(served, todo)
     served.all_finished(ids)
-    for number, job_id in enumerate(ids):
+    assert {served.log(job_id) for number, job_id in enumerate(ids) if number % 3} == {""}
+    for number, job_id in list(enumerate(ids))[::3]:
         child = f"child {number}\n" if number % 10 == 0 else ""
         assert served.log(job_id) == f"printed {number}\nwritten {number}\n{child}"
 
@@ -126,33 +124,83 @@ def test_a_timeout_hits_only_its_own_among_those_that_travel_together(served: Wo
     assert {job.state for job in done[:10] + done[11:]} == {State.SUCCEEDED}
 
 
-def test_what_was_taken_back_does_not_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_those_that_raise_fail_alone(served: World) -> None:
+    todo = [{"do": "nothing" if number % 3 else "raises"} for number in range(120)]
+    done = served.all_finished(submitted(served, todo))
+    assert {job.state for number, job in enumerate(done) if number % 3} == {State.SUCCEEDED}
+    assert {served.error(job)["type"] for job in done[::3]} == {"LookupError"}
+
+
+def test_one_that_speaks_garbage_pays_for_it_alone(served: World) -> None:
+    ids = submitted(served, among(20, {"do": "babbles"}), crash_retries=1)
+    done = served.all_finished(ids)
+    assert paid(served, ids[10]) == [Ending.CRASHED] * 2
+    assert "garbage on its Pipe" in served.error(done[10])["message"]
+    assert {charged(served, job_id) for job_id in ids[:10] + ids[11:]} == {(0, 0)}
+    assert {job.state for job in done[:10] + done[11:]} == {State.SUCCEEDED}
+
+
+# -- the job process alone ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def process(monkeypatch: pytest.MonkeyPatch) -> Iterator[Handle]:
     monkeypatch.setenv("PYTHONPATH", str(MODULES), prepend=":")
-    code = Code(1, ("short",))
+    made = Handle(Code(1, ("short",)), LIMITS)
+    assert made.greet().hello is not None
+    yield made
+    made.kill()
+    made.close()
 
-    def ticket(serial: int, **params: Any) -> Ticket:
-        return Ticket(serial, serial, 1, "short", json.dumps(params), None, None, code)
 
-    process = Handle(code, LIMITS)
-    try:
-        assert process.greet().hello is not None
-        held, other = (tmp_path / name for name in ("first", "second"))
-        held.mkdir()
-        other.mkdir()
-        first = ticket(5, do="holds", directory=str(held))
-        process.send_ahead([first, ticket(6, do="holds", directory=str(other))])
-        eventually(told(held, "held"))
-        assert process.withdraw() == 5
-        assert process.has_ahead(first)
-        assert not process.has_ahead(ticket(6))
-        process.send(memoryview(ticket(7, do="yields", number=1).line))
-        (held / "go").touch()
-        said: list[bytes] = []
-        while sum(line[:1] == b"r" for line in said) < 2:
-            assert process.selector.select(30)
-            said += process.reader.read()
-        assert [line for line in said if line[:1] in b"rp"] == [b"r0", b"p1", b"p-1", b"r1"]
-        assert not (other / "held").exists()
-    finally:
-        process.kill()
-        process.close()
+def ticket(serial: int, **params: Any) -> Ticket:
+    return Ticket(serial, serial, 1, "short", json.dumps(params), None, None, Code(1, ("short",)))
+
+
+def heard(process: Handle, results: int) -> list[bytes]:
+    """What it says up to so many results."""
+    said: list[bytes] = []
+    while sum(line[:1] == b"r" for line in said) < results:
+        assert process.selector.select(30)
+        said += process.reader.read()
+    return said
+
+
+def used(process: Handle, *todo: dict[str, Any]) -> list[lines.Used]:
+    """What each of some jobs that travel together used."""
+    process.send_ahead([ticket(serial, **params) for serial, params in enumerate(todo, 1)])
+    return [lines.meaning(line) for line in heard(process, len(todo)) if line[:1] == b"u"]
+
+
+def test_what_was_taken_back_does_not_begin(process: Handle, tmp_path: Path) -> None:
+    held, other = (tmp_path / name for name in ("first", "second"))
+    held.mkdir()
+    other.mkdir()
+    first = ticket(5, do="holds", directory=str(held))
+    process.send_ahead([first, ticket(6, do="holds", directory=str(other))])
+    eventually(told(held, "held"))
+    assert process.withdraw() == 5
+    assert process.has_ahead(first)
+    assert not process.has_ahead(ticket(6))
+    process.send(memoryview(ticket(7, do="yields", number=1).line))
+    (held / "go").touch()
+    assert [line for line in heard(process, 2) if line[:1] in b"rp"] == [b"r0", b"p1", b"p-1", b"r1"]
+    assert not (other / "held").exists()
+
+
+def test_what_a_job_leaves_in_memory_is_seen_in_those_after_it(process: Handle) -> None:
+    jobs_used = used(process, {}, {"do": "keeps", "number": 64 * MIB}, {}, {})
+    before, _, after, last = [one.peak_memory_bytes for one in jobs_used]
+    assert min(after, last) > before + 60 * MIB
+
+
+def test_what_a_thread_does_after_its_job_is_no_jobs(process: Handle, tmp_path: Path) -> None:
+    used(process, {"do": "burns_on", "directory": str(tmp_path)})
+    assert eventually(told(tmp_path, "burnt")) == "None"
+    (after,) = used(process, {})
+    assert after.cpu_seconds < 0.25
+
+
+def test_what_it_takes_to_send_a_large_result_is_not_the_next_jobs(process: Handle) -> None:
+    large, after = used(process, {"do": "returns_much", "number": 31 * MIB}, {})
+    assert after.cpu_seconds < large.cpu_seconds / 10

@@ -1,7 +1,10 @@
 """What jobs use is seen and limited, whatever they start and however they end."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,6 +85,24 @@ def test_a_job_that_the_oom_killer_takes_is_told_apart_and_its_neighbours_live(
     daemon.kill_all()
 
 
+EATER = "from pathlib import Path; Path('/proc/self/oom_score_adj').write_text('1000'); b'x' * (4 << 30)"
+
+
+def test_what_the_oom_killer_took_before_is_no_reason_for_a_death_among_those_that_travel_together(
+    small_cgroup: Path, world: World
+) -> None:
+    daemon = world.start(wrapper=_starts_in(small_cgroup), tasks="short", workers=1)
+    for _ in range(2):  # the first one tells that the task is short
+        world.all_finished(world.submit("short", times=8))
+    eater = subprocess.run([*_starts_in(small_cgroup), sys.executable, "-c", EATER], check=False)
+    assert eater.returncode == -signal.SIGKILL
+    ids = world.submit_each("short", [{}, {"do": "is_killed"}, {}], crash_retries=1)
+    world.all_finished(ids)
+    errors = [json.loads(one.error or "{}") for one in world.attempts(ids[1])]
+    assert [(error["signal"], error["oom_killed"]) for error in errors] == [("SIGKILL", False)] * 2
+    daemon.kill_all()
+
+
 # -- what an attempt has used ------------------------------------------------------------------------
 
 
@@ -99,7 +120,9 @@ def _works(
 def _seen_by_heartbeat(daemon: Daemon, job_id: int) -> dict[str, float]:
     """Wait for a heartbeat that tells what the job has used."""
     return eventually(
-        lambda: [slot for slot in daemon.slots() if slot["job_id"] == job_id and slot["cpu_seconds"]]
+        lambda: [
+            slot for slot in daemon.slots() if slot["job_id"] == job_id and (slot["cpu_seconds"] or 0) > 0.1
+        ]
     )[0]
 
 

@@ -122,12 +122,14 @@ def test_garbage_on_the_pipe_is_the_fault_of_the_job_and_of_nobody_else(world: W
 
 def test_garbage_after_the_last_word_is_not_the_next_jobs_fault(world: World) -> None:
     world.start(workers=1)
-    for words in ("rnull\nmore\n", "rnull\nhalf a line", "half a line"):
+    answer = 'u{"cpu_seconds":0,"process_cpu_seconds":0,"peak_memory_bytes":0}\nrnull\n'
+    for words in ("rnull\nmore\n", "rnull\nhalf a line", "half a line", f"rnull\n{answer}"):
         params = {"words": words, "wait": False}
         first, after = world.submit("speaks", params=params)[0], world.submit("pid")[0]
         assert world.finished(first).is_final
         job = world.finished(after)
         assert (job.state, job.attempt, job.crash_retries_used) == (State.SUCCEEDED, 1, 0), words
+        assert job.result != "null", words
 
 
 @pytest.mark.parametrize("words", ["noise\n", "noise"])
