@@ -136,7 +136,7 @@ def test_who_looks_longer_is_asked_again_at_each_news_until_it_is_enough(world: 
 
     def wait() -> None:
         with world.app.test_request_context("/jobs"):
-            until(job_id, is_enough, 60, is_news=lambda standing: standing.version != 3)
+            until(job_id, is_enough, 60, is_news=lambda standing: standing.version >= 4)
 
     with ThreadPoolExecutor(1) as threads:
         waits = threads.submit(wait)

@@ -162,8 +162,9 @@ def test_whoever_waits_is_woken_when_his_job_is_gone(watched: Watched) -> None:
 
 
 def test_nobody_waits_who_comes_when_it_is_over(watched: Watched) -> None:
+    job_id = watched.world.submit()
     watched.watcher.close()
-    with watched.watcher.waiter(ANY_JOB, lambda _: False) as waiter, ThreadPoolExecutor(1) as threads:
+    with watched.watcher.waiter(job_id, lambda _: False) as waiter, ThreadPoolExecutor(1) as threads:
         threads.submit(waiter.wait, 60).result(20)
 
 
