@@ -5,6 +5,7 @@ with "database is locked", whatever `busy_timeout` says.
 """
 
 import os
+import shutil
 import sqlite3
 import time
 from collections import deque
@@ -29,6 +30,9 @@ CHECKPOINT_BYTES_WITHOUT_DAEMON: Final = 128 << 20  #: the API does so when nobo
 WAL_ROOM_BYTES: Final = (
     16 << 20
 )  #: that a WAL keeps: to write over what is there takes half as long as to append
+SPARE_ROOMS: Final = (
+    16  #: as many times its room must be free on the disk, else a WAL gets none before it needs it
+)
 IDLE_CONNECTIONS: Final = 16  #: kept for single queries: to open one costs more than a query
 CHECKPOINT_SHARE: Final = 0.05  #: of the time, where a reader of an old view is in the way
 
@@ -177,6 +181,8 @@ class Store:
             StoreUnavailableError: as `write` does.
         """
         if (missing_bytes := WAL_ROOM_BYTES - self.wal_bytes()) < WAL_ROOM_BYTES // 8:
+            return
+        if shutil.disk_usage(self.path.parent).free < WAL_ROOM_BYTES * SPARE_ROOMS:
             return
         with self.write(durable=False) as connection:
             sqlite: Any = connection.connection.dbapi_connection

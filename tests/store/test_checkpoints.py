@@ -92,6 +92,14 @@ def test_room_in_the_wal_is_made_once_and_stays(books: Books) -> None:
         assert connection.exec_driver_sql("PRAGMA cache_size").scalar() == -16384, "as before"
 
 
+def test_no_room_is_made_where_the_disk_is_nearly_full(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = shutil.disk_usage(books.store.path).free
+    monkeypatch.setattr(engine, "SPARE_ROOMS", 2 * free // engine.WAL_ROOM_BYTES)
+    before = books.store.wal_bytes()
+    books.store.make_room()
+    assert books.store.wal_bytes() == before
+
+
 def test_without_a_wal_there_is_nothing_to_copy(tmp_path: Path, template: Path) -> None:
     store = Store(url_of(shutil.copy(template, tmp_path / "other.db")))
     assert store.wal_bytes() == 0

@@ -31,6 +31,7 @@ NOTES: Final = (
     "Pool: forkserver; nothing is stored",
     "CPU work: a fixed number of rounds of arithmetic, calibrated once at the start, the same function on both sides",
     "pick-up: from when the submission returned to the task's first line, 200 of them; wait: 200, on one connection",
+    "before these latencies either side has been idle for some seconds",
 )
 
 

@@ -18,6 +18,7 @@ from tests.bench.peers.environment import Environment
 from tests.bench.peers.sides import Ours, Peer, Progress
 
 LATENCIES: Final = 200
+IDLE_SECONDS: Final = 4.0  #: before latencies are measured, on either side
 
 
 class Sizes(NamedTuple):
@@ -204,6 +205,7 @@ def _pick_up(_: Sizes, peers: Environment | None, ours_first: bool) -> Figure:
     def ours() -> float:
         with sides.ours() as side:
             _warm_up(side)
+            time.sleep(IDLE_SECONDS)
             return statistics.median(pick_up(side.server, LATENCIES))
 
     return _both(ours, lambda: _of_celery("pick_up", peers), ours_first)
@@ -213,6 +215,7 @@ def _there_and_back(_: Sizes, peers: Environment | None, ours_first: bool) -> Fi
     def ours() -> float:
         with sides.ours() as side:
             _warm_up(side)
+            time.sleep(IDLE_SECONDS)
             found = []
             for _ in range(LATENCIES):
                 start = time.perf_counter()
@@ -229,6 +232,7 @@ def _of_celery(order: str, peers: Environment | None) -> float:
     assert peers is not None
     with sides.celery(peers) as side, side.workers():
         side.warm_up()
+        time.sleep(IDLE_SECONDS)
         _, found = side.driver.order(order, LATENCIES)
         return statistics.median(found)
 
