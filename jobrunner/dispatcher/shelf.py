@@ -66,12 +66,12 @@ class Shelf:
         """Lay something ready."""
         self._laid.append(laid)
 
-    def take(self, now: datetime) -> Sequence[Ticket]:
+    def take(self, now: datetime) -> Laid:
         """Take what has lain longest, for a worker that begins with it now."""
         laid = self._laid.popleft()
         if laid.is_short:
             self._soon[laid.tickets[0].serial] = now + SOON
-        return laid.tickets
+        return laid
 
     def returned(self, ticket: Ticket) -> None:
         """Take note that a worker is done with a ticket."""

@@ -132,9 +132,12 @@ class Starter:
             secure()
             self._is_unsecured = False
         while self._pool.free and self._shelf:
-            tickets = self._shelf.take(now)
+            laid = self._shelf.take(now)
+            tickets = laid.tickets
             if tickets[0].code != self._code:
                 tickets = [ticket._replace(code=self._code) for ticket in tickets]
+            if laid.sweep is not None:
+                tickets = [laid.sweep.with_log_bytes_left(ticket) for ticket in tickets]
             self._pool.start(tickets)
 
     def reduce(self, ready: Sequence[Sweep], secure: Callable[[], None]) -> None:

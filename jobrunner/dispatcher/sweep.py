@@ -9,7 +9,7 @@ from typing import Final
 
 from jobrunner import retry
 from jobrunner.dispatcher.bundles import AHEAD_SECONDS
-from jobrunner.dispatcher.tickets import Chunk, Ran
+from jobrunner.dispatcher.tickets import Chunk, Ran, Ticket
 from jobrunner.items import Items
 from jobrunner.lifecycle import Ending
 from jobrunner.store.maps import Tries, Work
@@ -137,6 +137,11 @@ class Sweep:
             once=self.work.crash_retries == 0,
             log_bytes=self._log_bytes,
         )
+
+    def with_log_bytes_left(self, ticket: Ticket) -> Ticket:
+        """Return a chunk that lay ready as it is handed out: meanwhile others may have printed."""
+        assert ticket.chunk is not None
+        return ticket._replace(chunk=ticket.chunk._replace(log_bytes=self._log_bytes))
 
     def may_be_open(self, chunk: Chunk) -> bool:
         """Whether a chunk that was handed out before began with the same item."""

@@ -105,7 +105,13 @@ class Room:
         pool.just_ended.append((ticket, Ran(0.1, first + 1, 0.1, (run,))))
 
     def chunk(
-        self, pool: ObedientPool, place: int = 0, *, run: int | None = None, pace: float = 0.01
+        self,
+        pool: ObedientPool,
+        place: int = 0,
+        *,
+        run: int | None = None,
+        pace: float = 0.01,
+        log_bytes: int = 0,
     ) -> Chunk:
         """End the chunk in this place of the Pool, after `run` items, or all; the result writer is done with it."""
         (ticket,) = pool.bundles.pop(place)
@@ -116,7 +122,8 @@ class Room:
         report = Report(ticket.job_id, ticket.attempt, self.now, items=values, closed=chunk.first)
         with self.store.write(durable=False) as connection:
             store_reports.record(connection, [report])
-        pool.just_ended.append((ticket, Ran(count * pace, chunk.first + count, count * pace)))
+        ran = Ran(count * pace, chunk.first + count, count * pace, log_bytes=log_bytes)
+        pool.just_ended.append((ticket, ran))
         return chunk
 
     def state(self, job_id: int) -> State:

@@ -301,6 +301,23 @@ def test_a_clock_that_is_set_back_keeps_nothing_ready(room: Room) -> None:
     assert room.state(ids[1]) is State.QUEUED
 
 
+def test_a_chunk_that_lay_ready_may_print_what_is_left_when_it_begins(room: Room) -> None:
+    pool = ObedientPool(size=1)
+    room.submit_map(1000)
+    dispatcher = room.dispatcher(pool)
+    dispatcher.step(room.now)
+    room.chunk(pool)
+    for _ in range(2):
+        dispatcher.step(room.now)
+    (printing,) = pool.in_hand
+    assert printing.chunk is not None
+    room.chunk(pool, log_bytes=1000)
+    dispatcher.step(room.now)
+    (ticket,) = pool.in_hand
+    assert ticket.chunk is not None
+    assert ticket.chunk.log_bytes == printing.chunk.log_bytes - 1000
+
+
 def test_what_lies_ready_for_a_worker_that_was_free_waits_for_the_next() -> None:
     ticket = Ticket(1, 1, 1, "t", "{}", None, None, Code(1, ()))
     shelf = Shelf(1)
