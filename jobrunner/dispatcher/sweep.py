@@ -140,8 +140,8 @@ class Sweep:
 
     def with_log_bytes_left(self, ticket: Ticket) -> Ticket:
         """Return a chunk that lay ready as it is handed out: meanwhile others may have printed."""
-        assert ticket.chunk is not None
-        return ticket._replace(chunk=ticket.chunk._replace(log_bytes=self._log_bytes))
+        chunk = ticket.chunk and ticket.chunk._replace(log_bytes=self._log_bytes)
+        return ticket._replace(chunk=chunk)
 
     def may_be_open(self, chunk: Chunk) -> bool:
         """Whether a chunk that was handed out before began with the same item."""
