@@ -40,7 +40,7 @@ QUIET_SECONDS: Final = (
     2.5  #: without a failure until an outage is over: not every step writes, a heartbeat does
 )
 #: that the loop may keep Python's lock from the Pool's own threads, which hand over the tickets; 5 ms by default
-SWITCH_SECONDS: Final = 0.0005
+SWITCH_SECONDS: Final = 0.0001
 STATUSES: Final = ((PoolBrokenError, os.EX_SOFTWARE), (LeaseLostError, os.EX_TEMPFAIL))
 
 log = logging.getLogger("jobrunner.dispatcher")
