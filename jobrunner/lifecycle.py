@@ -48,11 +48,11 @@ def _move(*sources: State, to: State, says_so: str) -> Move:
 
 # fmt: off
 MOVES: Final[dict[Event, Move]] = {
-    Event.CLAIM:   _move(State.QUEUED,  to=State.RUNNING,   says_so="dispatcher: a worker is free"),
+    Event.CLAIM:   _move(State.QUEUED,  to=State.RUNNING,   says_so="dispatcher: a worker is free, or will be at once"),
     Event.SUCCEED: _move(State.RUNNING, to=State.SUCCEEDED, says_so="result writer: the task returned"),
     Event.FAIL:    _move(State.RUNNING, to=State.FAILED,    says_so="result writer: no budget is left"),
     Event.RETRY:   _move(State.RUNNING, to=State.QUEUED,    says_so="result writer: a budget is left"),
-    Event.RELEASE: _move(State.RUNNING, to=State.QUEUED,    says_so="dispatcher: drained, nothing charged"),
+    Event.RELEASE: _move(State.RUNNING, to=State.QUEUED,    says_so="dispatcher: not run to its end, nothing charged"),
     Event.STOP:    _move(State.RUNNING, to=State.CANCELLED, says_so="result writer: stopped as asked"),
     Event.CANCEL:  _move(State.QUEUED,  to=State.CANCELLED, says_so="API: nothing ran yet"),
     Event.REQUEUE: _move(State.FAILED, State.CANCELLED, to=State.QUEUED, says_so="API: asked to run again"),
@@ -77,7 +77,7 @@ class Ending(StrEnum):
     LOST = "lost"  #: its worker or its dispatcher died
     UNSERIALIZABLE = "unserializable"  #: its value cannot become JSON, or too much of it
     CANCELLED = "cancelled"  #: stopped because somebody asked
-    RELEASED = "released"  #: stopped because its dispatcher had to go
+    RELEASED = "released"  #: given back: its dispatcher had to go, or it would not have begun soon
 
 
 def diagram() -> str:

@@ -164,7 +164,7 @@ class Watcher:
     def _look_until_idle(self, lookout: Lookout, ears: "_Ears") -> None:
         idle_since = time.monotonic()
         while True:
-            ears.listen(LOOK_SECONDS if self._waiters else min(LOOK_SECONDS, IDLE_SECONDS))
+            ears.listen(LOOK_SECONDS)
             if self._waiters:
                 idle_since = time.monotonic()
                 try:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from jobrunner import kernel, sizes
 from jobrunner.cli.options import settings, settings_options
 from jobrunner.cli.teaching import Group
+from jobrunner.clock import utc_now
 from jobrunner.store import audit, backup, dispatchers, jobs, migrations
 from jobrunner.store.contradiction import Contradiction
 from jobrunner.store.engine import Store
@@ -38,15 +39,17 @@ def upgrade(config: Path | None, **flags: Any) -> None:
     """
     store = Store(settings(config, flags).url)
     if migrations.is_behind(store):
-        _require_stopped(store)
+        _require_stopped(store, settings(config, flags).lease_seconds)
     migrations.upgrade(store)
     click.echo(f"the schema of {store.path} is up to date")
 
 
-def _require_stopped(store: Store) -> None:
+def _require_stopped(store: Store, lease_seconds: float) -> None:
     """Refuse to change the schema under a dispatcher: an older one would go on as if nothing had happened."""
     for one in dispatchers.alive(store):
-        if one.place == kernel.place() and kernel.started_ticks(one.pid) == one.started_ticks:
+        silent_seconds = (utc_now() - one.heartbeat_at).total_seconds()
+        is_here = one.place == kernel.place()
+        if kernel.started_ticks(one.pid) == one.started_ticks if is_here else silent_seconds < lease_seconds:
             raise click.ClickException(
                 f"dispatcher {one.id} (process {one.pid}) is at work on {store.path}: stop it and the API first"
             )

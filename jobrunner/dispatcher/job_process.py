@@ -68,7 +68,7 @@ class JobProcess:
         self._speaking = threading.RLock()  # a task may call progress() from its threads and signal handlers
         self._torn = False  # whether a line was cut short: what came after it would be read as its end
         self._pid = os.getpid()
-        self._home = os.open(".", os.O_PATH | os.O_CLOEXEC)
+        self._home = os.getcwd()  # noqa: PTH109 - only to be gone back to
         self._errors: dict[str, str] = {}
         self._meter = _Meter()
 
@@ -229,8 +229,8 @@ class JobProcess:
         """Have all that was printed on its way before the last line, and leave no trace for the next job."""
         sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
         _flush()
-        with _despite_os_errors:  # the task may have closed what it had not opened
-            os.fchdir(self._home)
+        with _despite_os_errors:  # its home may be gone; the next job would say so
+            os.chdir(self._home)
 
     def _why_not(self) -> str:
         broken = "".join(f"\n{module} cannot be imported:\n{error}" for module, error in self._errors.items())

@@ -25,10 +25,10 @@ from jobrunner.dispatcher.starter import Starter
 from jobrunner.lifecycle import Ending, State
 from jobrunner.settings import Settings
 from jobrunner.store import catalogue as store_catalogue
-from jobrunner.store import dispatchers, jobs, lost, moves, throughput
+from jobrunner.store import dispatchers, jobs, lost, moves, tally, throughput
 from jobrunner.store import reports as store_reports
 from jobrunner.store.engine import CHECKPOINT_BYTES, CHECKPOINT_BYTES_IDLE, Store
-from jobrunner.wakeup import WATCHERS, wake
+from jobrunner.wakeup import DISPATCHERS, WATCHERS, wake
 
 BEAT: Final = timedelta(seconds=1)  #: between heartbeats, and the longest rest: the slow look beside the bell
 #: from a claim until those who watch are told; of jobs that have ended by then, the result writer tells them
@@ -142,7 +142,7 @@ class Dispatcher:
             return
         if self._pool.free == self._pool.size:
             self._tell_at = None
-        elif now >= self._tell_at:
+        elif not now < self._tell_at <= now + TELL:  # due, or the clock was set back
             self._tell_at = None
             wake(self._settings.data / WATCHERS)
 
@@ -156,9 +156,12 @@ class Dispatcher:
             self._stops = {(one.id, one.attempt): Stop(Ending.CANCELLED, one.grace_seconds) for one in asked}
             self._sweeps.look(held)
             self._sweeps.close(Ending.CANCELLED, self._stops)
+            self._starter.look()
         self._look_for_stops = False  # where nothing is in hand, nothing can be asked for
         drains = self._drain_until is not None
-        self._starter.give_back(now, lambda one: drains or (one.job_id, one.attempt) in self._stops)
+        if self._starter.give_back(now, lambda one: drains or (one.job_id, one.attempt) in self._stops):
+            wake(self._settings.data / WATCHERS)
+            wake(self._settings.data / DISPATCHERS)
         self._untold = False
         release = None
         if self._drain_until is not None and now >= self._drain_until:
@@ -256,6 +259,9 @@ class Dispatcher:
             own_id = dispatchers.register(connection, this_process(), workers=self._pool.size, now=now)
             _publish(connection, own_id, catalogue, now)
             lost.postpone(connection, losses.apart(lost.lost(connection), self._clock()))
+            miscounted = tally.mend_queued(connection)
+        if miscounted:
+            log.warning("the counts of queued jobs were wrong, and are right again: %s", miscounted)
         return own_id
 
     def _dead(self, connection: Connection) -> list[int]:

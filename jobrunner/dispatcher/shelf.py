@@ -23,11 +23,13 @@ class Laid(NamedTuple):
 
     Attributes:
         tickets: single jobs, or one chunk.
+        queues: that they were submitted to.
         sweep: of the chunk.
         is_short: whether a worker is done with it soon.
     """
 
     tickets: Sequence[Ticket]
+    queues: Sequence[str]
     sweep: Sweep | None
     is_short: bool
 
@@ -77,17 +79,20 @@ class Shelf:
         """Take note that a worker is done with a ticket."""
         self._soon.pop(ticket.serial, None)
 
-    def unwanted(self, now: datetime, free: int, is_unwanted: Callable[[Ticket], bool]) -> list[Ticket]:
-        """Return what is to go back: a chunk does with its sweep, a single job if it is not wanted.
+    def unwanted(
+        self, now: datetime, free: int, paused: Collection[str], is_unwanted: Callable[[Ticket], bool]
+    ) -> list[Ticket]:
+        """Return what is to go back: what is of a `paused` queue, a chunk with its sweep, a job that is not wanted.
 
-        If no worker is `free`, and none is done soon, what is short does too.
+        If no worker is `free`, and none is done soon, jobs that are short go back too.
         """
         waits = free > 0 or self._is_one_done_soon(now)
         return [
             ticket
             for laid in self._laid
-            for ticket in laid.tickets
-            if (
+            for ticket, queue in zip(laid.tickets, laid.queues, strict=True)
+            if queue in paused
+            or (
                 laid.sweep.hands_out_nothing
                 if laid.sweep is not None
                 else is_unwanted(ticket) or (laid.is_short and not waits)
@@ -96,9 +101,12 @@ class Shelf:
 
     def remove(self, tickets: Collection[Ticket]) -> None:
         """Take these off, which have gone back; their sweeps have them again."""
+        serials = {ticket.serial for ticket in tickets}
         left = deque[Laid]()
         for laid in self._laid:
-            rest = [ticket for ticket in laid.tickets if ticket not in tickets]
+            rest = [
+                one for one in zip(laid.tickets, laid.queues, strict=True) if one[0].serial not in serials
+            ]
             if rest:
-                left.append(laid._replace(tickets=rest))
+                left.append(laid._replace(tickets=[one[0] for one in rest], queues=[one[1] for one in rest]))
         self._laid = left

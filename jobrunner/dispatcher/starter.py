@@ -43,6 +43,7 @@ class Starter:
         self.sweeps = Sweeps(store, max_log_bytes=max_log_bytes)
         self._serials = itertools.count(1)
         self._shelf = Shelf(pool.size)
+        self._has_turn_to_keep = False  # whether the next in turn waits for a worker that is free
         self._is_unsecured = False  # whether something on it must not start before its claim is on the disk
         self._shortened: dict[
             tuple[int, int], int
@@ -89,7 +90,8 @@ class Starter:
         if not self._options:
             return False
         self._hand_out(now, secure)  # what lies ready: nobody waits for the store
-        ahead = self._shelf.places(now)
+        # What cannot be claimed ahead keeps its turn: until a worker is free nothing comes before it.
+        ahead = 0 if self._has_turn_to_keep and not self._pool.free else self._shelf.places(now)
         if not (self._pool.free or ahead):
             return False
         self.sweeps.read_new(now)
@@ -104,18 +106,27 @@ class Starter:
         has_room = self._shelf.places(now) > 0 or (self._pool.free > 0 and len(self.sweeps) > 0)
         return has_room and self._pool.free < free
 
-    def give_back(self, now: datetime, is_unwanted: Callable[[Ticket], bool]) -> None:
-        """Give back to the queue, or to its map job, what lies ready and is not wanted, or will not start soon."""
+    def look(self) -> None:
+        """See which queues are paused."""
+        self._paused = queues.paused(self._store) if self.sweeps or self._shelf else ()
+
+    def give_back(self, now: datetime, is_unwanted: Callable[[Ticket], bool]) -> bool:
+        """Give back to the queue, or to its map job, what lies ready and is not wanted, or will not start soon.
+
+        Returns:
+            Whether there was anything.
+        """
         tickets = self._shelf.unwanted(
-            now, self._pool.free, lambda one: one.task not in self._options or is_unwanted(one)
+            now, self._pool.free, self._paused, lambda one: one.task not in self._options or is_unwanted(one)
         )
         if not tickets:
-            return
+            return False
         with self._store.write(durable=True) as connection:
             store_reports.record(connection, [_given_back(ticket, now) for ticket in tickets])
         self._shelf.remove(tickets)
         for ticket in tickets:
             self.sweeps.put_back(ticket, now)
+        return True
 
     @property
     def has_ready(self) -> bool:
@@ -166,7 +177,8 @@ class Starter:
         Returns:
             Whether there were any, and how many of the places for work that is claimed ahead are left.
         """
-        self._paused = queues.paused(self._store) if len(self.sweeps) else ()
+        self.look()
+        self._has_turn_to_keep = False
         # Which takes no lock from those who have work for it.
         if not moves.is_any_due(self._store, self._clock()):
             return False, ahead
@@ -178,10 +190,10 @@ class Starter:
             new_maps, jobs, places = self._plan(ready, free + ahead, self.sweeps.offering(now, self._paused))
             planned[:] = self._packer.pack(jobs, min(free, places), max(0, places - free))
             taken = [one for bundle in planned for one in bundle]
-            # A job that cannot be claimed ahead keeps its turn: nothing else may come before it.
-            waits = len(planned) < places and len(taken) < len(jobs)
-            left = 0 if waits else ahead - max(0, places - free)
-            return new_maps + taken
+            has_long = len(planned) < places and len(taken) < len(jobs)
+            self._has_turn_to_keep = has_long or bool(new_maps and not free)
+            left = 0 if self._has_turn_to_keep else ahead - max(0, places - free)
+            return (new_maps if free else []) + taken
 
         with self._store.write(durable=False) as connection:
             claimed = moves.claim(
@@ -189,7 +201,7 @@ class Starter:
                 dispatcher_id,
                 tasks=list(self._options),
                 limit=self._packer.limit(free + ahead),
-                map_limit=max(1, self.sweeps.room(self._paused)) if free else 0,
+                map_limit=max(1, self.sweeps.room(self._paused)),
                 choose=choose,
                 # Not the step's `now`: a job may have been submitted while this waited for the write lock.
                 now=self._clock(),
@@ -205,7 +217,8 @@ class Starter:
         # At most once, even if the power fails: before it starts, a commit takes the claim to the disk.
         self._is_unsecured |= any(one.crash_retries == 0 for one in bundle)
         is_short = all(map(self._packer.is_short, bundle))
-        self._shelf.lay(Laid([self._ticket(one) for one in bundle], None, is_short))
+        tickets = [self._ticket(one) for one in bundle]
+        self._shelf.lay(Laid(tickets, [one.queue for one in bundle], None, is_short))
 
     def _plan(
         self, ready: Sequence[Claimed], places: int, sweeps: Sequence[Sweep]
@@ -257,7 +270,8 @@ class Starter:
             raise
         for sweep, chunk in taken:
             if (sweep, chunk) in opened:
-                self._shelf.lay(Laid([self._ticket(sweep.job, chunk=chunk)], sweep, sweep.is_short))
+                tickets = [self._ticket(sweep.job, chunk=chunk)]
+                self._shelf.lay(Laid(tickets, [sweep.work.queue], sweep, sweep.is_short))
             else:
                 sweep.put_back(chunk, now + AGAIN)
 

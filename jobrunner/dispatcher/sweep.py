@@ -123,7 +123,11 @@ class Sweep:
             return 1
         pace = max(self._pace, 1e-9)
         fair = max(self._left / (SHARES * workers), LEAST_SECONDS / pace)
-        return max(1, int(min(CHUNK_SECONDS / pace, fair)))
+        return max(1, int(min(self._seconds(workers) / pace, fair)))
+
+    def _seconds(self, workers: int) -> float:
+        # Where all wait for one worker, the next chunk lies ready behind the one in hand: nobody is to wait for both.
+        return CHUNK_SECONDS if workers > 1 else CHUNK_SECONDS / 2
 
     def _chunk(self, span: range, tries: Tries) -> Chunk:
         self.in_hand[span.start] = span.stop

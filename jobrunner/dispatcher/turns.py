@@ -1,7 +1,7 @@
 """Whose turn it is: higher priority first; among equals whoever has waited longest for one.
 
 All single jobs together are one party, each map job is another.  Whoever comes new, or had nothing to do for a while,
-is next: so a single job waits for a worker no longer than the chunk in its hands takes.
+is next: so a single job waits for a worker no longer than the chunk in its hands takes, and what lies ready before it.
 """
 
 from collections.abc import Sequence

@@ -182,7 +182,11 @@ class Store:
         """
         if (missing_bytes := WAL_ROOM_BYTES - self.wal_bytes()) < WAL_ROOM_BYTES // 8:
             return
-        if shutil.disk_usage(self.path.parent).free < WAL_ROOM_BYTES * SPARE_ROOMS:
+        try:
+            free_bytes = shutil.disk_usage(self.path.parent).free
+        except OSError as error:
+            raise StoreUnavailableError(f"the disk does not say how much room it has: {error}") from error
+        if free_bytes < WAL_ROOM_BYTES * SPARE_ROOMS:
             return
         with self.write(durable=False) as connection:
             sqlite: Any = connection.connection.dbapi_connection

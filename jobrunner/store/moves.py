@@ -115,18 +115,7 @@ def claim(
         now: becomes their `started_at`.
     """
     _PROMOTE.execute(connection, [{"now": now}])
-    known = json.dumps(list(tasks))
-    asked: dict[str, Any] = {"tasks": known, "holder": dispatcher_id}
-    # The rows may be large: they are read when it is known which.
-    found = [
-        row
-        for (queue,) in QUEUES.rows(connection)
-        for row in _READY_JOBS.rows(connection, queue=queue, room=limit, **asked)
-    ]
-    maps = _READY_MAPS.rows(connection, room=map_limit, **asked) if map_limit else []
-    first = json.dumps([job_id for _, job_id in (*maps, *sorted(found)[:limit])])
-    these = (Claimed(*row) for row in _THESE.rows(connection, ids=first))
-    claimed = list(choose(sorted(these, key=lambda one: (-one.priority, one.id))))
+    claimed = list(choose(_ready(connection, dispatcher_id, tasks, limit, map_limit)))
     if not claimed:
         return []
     ids = json.dumps([one.id for one in claimed])
@@ -140,6 +129,22 @@ def claim(
     _TELL.execute(connection, [_event(one.id, one.version, one.attempt, now, running) for one in claimed])
     count_moved(connection, ((one.queue, State.QUEUED, State.RUNNING) for one in claimed))
     return claimed
+
+
+def _ready(
+    connection: Connection, dispatcher_id: int, tasks: Collection[str], limit: int, map_limit: int
+) -> list[Claimed]:
+    asked: dict[str, Any] = {"tasks": json.dumps(list(tasks)), "holder": dispatcher_id}
+    # The rows may be large: they are read when it is known which.
+    found = [
+        row
+        for (queue,) in QUEUES.rows(connection)
+        for row in _READY_JOBS.rows(connection, queue=queue, room=limit, **asked)
+    ]
+    maps = _READY_MAPS.rows(connection, room=map_limit, **asked) if map_limit else []
+    first = json.dumps([job_id for _, job_id in (*maps, *sorted(found)[:limit])])
+    these = (Claimed(*row) for row in _THESE.rows(connection, ids=first))
+    return sorted(these, key=lambda one: (-one.priority, one.id))
 
 
 def is_any_due(source: Source, now: datetime) -> bool:

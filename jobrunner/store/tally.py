@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from jobrunner.lifecycle import State
 from jobrunner.store.quick import QuickMany
-from jobrunner.store.tables import tally
+from jobrunner.store.tables import job, tally
 
 _NEW: Final = insert(tally)
 _ADD: Final = QuickMany(
@@ -41,3 +41,30 @@ def count_moved(connection: Connection, moved: Iterable[tuple[str, State | None,
             more[queue, left] -= jobs
     rows = [{"queue": queue, "state": state.value, "jobs": jobs} for (queue, state), jobs in more.items()]
     _ADD.execute(connection, rows)
+
+
+_QUEUED: Final = (
+    select(job.c.queue, func.count()).where(job.c.state == State.QUEUED.value).group_by(job.c.queue)
+)
+_TOLD: Final = select(tally.c.queue, tally.c.jobs).where(tally.c.state == State.QUEUED.value)
+
+
+def mend_queued(connection: Connection) -> dict[str, int]:
+    """Count anew what is queued, for nobody looks for jobs in a queue where none is counted.
+
+    Only a program of an older version or a hand in the database moves jobs uncounted.
+
+    Returns:
+        By how much the count of each queue was wrong, of those where it was.
+    """
+    wrong: Counter[str] = Counter()
+    for queue, jobs in connection.execute(_QUEUED):
+        wrong[queue] += jobs
+    for queue, jobs in connection.execute(_TOLD):
+        wrong[queue] -= jobs
+    found = {queue: jobs for queue, jobs in wrong.items() if jobs}
+    _ADD.execute(
+        connection,
+        [{"queue": queue, "state": State.QUEUED.value, "jobs": jobs} for queue, jobs in found.items()],
+    )
+    return found

@@ -7,6 +7,8 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -18,7 +20,7 @@ import jobrunner
 from jobrunner.cli.main import main
 from jobrunner.clock import utc_now
 from jobrunner.dispatcher.loop import this_process
-from jobrunner.settings import documented
+from jobrunner.settings import Settings, documented
 from jobrunner.store import dispatchers, migrations
 from jobrunner.store.engine import Store
 
@@ -211,6 +213,12 @@ def test_the_schema_is_not_changed_under_a_dispatcher_that_is_at_work(tmp_path: 
     assert "stop it" in refused.stderr
     with store.write(durable=False) as connection:
         dispatchers.end(connection, dispatcher_id, now=utc_now())
+        elsewhere = replace(this_process(), host="elsewhere", place="elsewhere")
+        dispatcher_id = dispatchers.register(connection, elsewhere, workers=1, now=utc_now())
+    assert f"dispatcher {dispatcher_id} " in upgraded().stderr, "it has just given a sign of life"
+    with store.write(durable=False) as connection:
+        long_ago = utc_now() - timedelta(seconds=Settings().lease_seconds)
+        dispatchers.heartbeat(connection, dispatcher_id, slots=[], now=long_ago)
     assert upgraded().exit_code == 0
     migrations.check(store)
     store.close()

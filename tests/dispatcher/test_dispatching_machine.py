@@ -39,8 +39,9 @@ class RecordingPool(ObedientPool):
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
-        self.attempts: Counter[tuple[int, int]] = Counter()
-        self.items: Counter[tuple[int, int, int]] = Counter()
+        self.attempts: Counter[tuple[int, ...]] = Counter()
+        self.chunks: Counter[tuple[int, ...]] = Counter()
+        self.started: list[int] = []  # the jobs, since somebody looked
 
     def start(self, bundle: list[Ticket]) -> None:
         assert self.free, "there is a worker for it"
@@ -48,7 +49,8 @@ class RecordingPool(ObedientPool):
             if ticket.chunk is None:
                 self.attempts[ticket.job_id, ticket.attempt] += 1
             else:
-                self.items[ticket.job_id, ticket.attempt, ticket.chunk.first] += 1
+                self.chunks[ticket.job_id, ticket.attempt, ticket.chunk.first] += 1
+            self.started.append(ticket.job_id)
         super().start(bundle)
 
 
@@ -66,6 +68,7 @@ class DispatchingMachine(RuleBasedStateMachine):
         self.dispatcher = self.room.dispatcher(self.pool)
         self.generation = 1
         self.draining = False
+        self.paused = False
         self.ids: list[int] = []
         self.cancelled: set[int] = set()
         self.serve(long=True)
@@ -120,11 +123,13 @@ class DispatchingMachine(RuleBasedStateMachine):
 
     @rule(paused=st.booleans())
     def pause(self, paused: bool) -> None:
+        self.paused = paused
         with self.room.store.write(durable=False) as connection:
             if paused:
                 queues.pause(connection, "default", now=self.room.now)
             else:
                 queues.resume(connection, "default")
+        self.dispatcher.hear_bell()
         self.step()
 
     @precondition(lambda self: not self.draining)
@@ -214,7 +219,12 @@ class DispatchingMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_attempt_and_no_chunk_is_started_twice(self) -> None:
-        assert not [one for one, times in self.pool.attempts.items() if times > 1]
+        assert not [one for one, times in (self.pool.attempts + self.pool.chunks).items() if times > 1]
+
+    @invariant()
+    def nothing_of_a_paused_queue_is_started(self) -> None:
+        assert not (self.paused and self.pool.started)
+        self.pool.started.clear()
 
     @invariant()
     def what_is_in_hand_is_running(self) -> None:

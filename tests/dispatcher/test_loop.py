@@ -21,6 +21,7 @@ from jobrunner.store.engine import WAL_ROOM_BYTES
 from jobrunner.store.moves import Claimed
 from jobrunner.wakeup import WATCHERS, Bell
 from tests.dispatcher.stepping import START, ObedientPool, Room
+from tests.store.books import audit
 
 
 @pytest.fixture
@@ -84,6 +85,17 @@ def test_what_was_claimed_when_the_store_failed_is_started_whole_although_it_tak
     pool.just_ended.append((longer, Ran(60.0)))
     dispatcher.step(room.now)
     assert sorted(one.job_id for one in pool.in_hand) == claimed
+
+
+def test_a_queue_whose_count_is_wrong_is_counted_anew_when_a_dispatcher_starts(room: Room) -> None:
+    (job_id,) = room.submit()
+    with room.store.write(durable=False) as connection:
+        connection.execute(sqlalchemy.update(tables.tally).values(jobs=0))
+    pool = ObedientPool()
+    room.dispatcher(pool).step(room.now)
+    assert [one.job_id for one in pool.in_hand] == [job_id]
+    with room.store.read() as connection:
+        audit(connection)
 
 
 def test_it_rests_until_the_next_heartbeat_or_until_a_job_is_due(room: Room) -> None:

@@ -1,5 +1,7 @@
 """What is claimed ahead of the workers, step by step: who gets it, and what goes back.  See `stepping`."""
 
+import contextlib
+import select
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +15,8 @@ from jobrunner.dispatcher.shelf import SOON, WORKERS_PER_PLACE, Laid, Shelf
 from jobrunner.dispatcher.tickets import Code, Ticket
 from jobrunner.errors import StoreUnavailableError
 from jobrunner.lifecycle import State
-from jobrunner.store import attempts, jobs, maps, moves
+from jobrunner.store import attempts, jobs, maps, moves, queues
+from jobrunner.wakeup import WATCHERS, Bell
 from tests.dispatcher.stepping import START, ObedientPool, Room
 from tests.store.books import audit
 
@@ -265,6 +268,54 @@ def test_beside_a_sweep_of_short_items_none_lies_ready_that_may_run_only_once(ro
         room.chunk(pool)
 
 
+@pytest.mark.parametrize("is_beside_jobs", [True, False])
+def test_a_map_job_of_higher_priority_has_the_next_worker(room: Room, is_beside_jobs: bool) -> None:
+    pool = ObedientPool(size=1)
+    dispatcher = has_learnt(room, pool)
+    if is_beside_jobs:
+        room.submit(200)
+    else:
+        room.submit_map(100_000)
+    for _ in range(5):
+        for _ in range(2):
+            dispatcher.step(room.now)
+        work_off(room, pool)
+    for _ in range(2):
+        dispatcher.step(room.now)
+    urgent = room.submit_map(10, priority=9)
+    for _ in range(4):  # what is in hand, and two that lie ready
+        dispatcher.step(room.now)
+        if urgent in in_hand(pool):
+            return
+        work_off(room, pool)
+    raise AssertionError("it had no turn")
+
+
+def work_off(room: Room, pool: ObedientPool) -> None:
+    if pool.in_hand[0].chunk is None:
+        room.finish(pool, SHORT)
+    else:
+        room.chunk(pool)
+
+
+def test_when_what_kept_its_turn_is_gone_more_lies_ready_again(room: Room) -> None:
+    pool = ObedientPool(size=1)
+    dispatcher = has_learnt(room, pool)
+    room.submit()
+    dispatcher.step(room.now)
+    (once,) = room.submit(crash_retries=0)
+    dispatcher.step(room.now)
+    with room.store.write(durable=False) as connection:
+        moves.cancel(connection, once, grace_seconds=1.0, now=room.now)
+    room.finish(pool, SHORT)
+    dispatcher.step(room.now)
+    ids = room.submit(2)
+    for _ in range(2):
+        dispatcher.step(room.now)
+    assert in_hand(pool) == ids[:1]
+    assert ready(room, dispatcher, pool) == ids[1:]
+
+
 # -- what goes back ------------------------------------------------------------------------------------
 
 
@@ -321,10 +372,10 @@ def test_a_chunk_that_lay_ready_may_print_what_is_left_when_it_begins(room: Room
 def test_what_lies_ready_for_a_worker_that_was_free_waits_for_the_next() -> None:
     ticket = Ticket(1, 1, 1, "t", "{}", None, None, Code(1, ()))
     shelf = Shelf(1)
-    shelf.lay(Laid([ticket], None, is_short=False))
+    shelf.lay(Laid([ticket], ["default"], None, is_short=False))
     assert shelf.goes_back_at() is None
-    assert shelf.unwanted(START, 0, lambda _: False) == []
-    assert shelf.unwanted(START, 0, lambda _: True) == [ticket]
+    assert shelf.unwanted(START, 0, (), lambda _: False) == []
+    assert shelf.unwanted(START, 0, (), lambda _: True) == [ticket]
 
 
 def test_a_chunk_stays_for_nobody_else_could_run_it(room: Room) -> None:
@@ -397,6 +448,63 @@ def test_a_map_job_that_failed_too_often_ends_with_the_chunk_that_lies_ready(roo
     dispatcher.step(room.now)
     assert room.state(job_id) is State.FAILED
     assert not pool.in_hand
+
+
+def pause(room: Room, dispatcher: Dispatcher) -> None:
+    with room.store.write(durable=False) as connection:
+        queues.pause(connection, "default", now=room.now)
+    dispatcher.hear_bell()
+    dispatcher.step(room.now)
+
+
+def test_of_a_queue_that_is_paused_no_job_that_lies_ready_starts(room: Room) -> None:
+    pool = ObedientPool(size=1)
+    dispatcher = has_learnt(room, pool)
+    ids = room.submit(2)
+    for _ in range(2):
+        dispatcher.step(room.now)
+    assert ready(room, dispatcher, pool) == ids[1:]
+    pause(room, dispatcher)
+    assert room.state(ids[1]) is State.QUEUED
+    room.finish(pool, SHORT)
+    dispatcher.step(room.now)
+    assert not pool.in_hand
+
+
+def test_of_a_queue_that_is_paused_no_chunk_that_lies_ready_starts_before_it_goes_on(room: Room) -> None:
+    pool = ObedientPool(size=1)
+    job_id = room.submit_map(1000)
+    dispatcher = room.dispatcher(pool)
+    for _ in range(2):
+        dispatcher.step(room.now)
+        room.chunk(pool)
+    for _ in range(2):
+        dispatcher.step(room.now)
+    first, second = chunks(room, job_id)
+    pause(room, dispatcher)
+    assert chunks(room, job_id) == [first]
+    room.chunk(pool)
+    dispatcher.step(room.now)
+    assert not pool.in_hand
+    with room.store.write(durable=False) as connection:
+        queues.resume(connection, "default")
+    dispatcher.step(room.now)
+    assert pool.in_hand[0].chunk is not None
+    assert pool.in_hand[0].chunk.first == second.start
+
+
+def test_who_watches_is_told_at_once_of_what_goes_back(room: Room) -> None:
+    pool = ObedientPool(size=1)
+    dispatcher = has_learnt(room, pool)
+    ids = room.submit(2)
+    for _ in range(2):
+        dispatcher.step(room.now)
+    with room.store.write(durable=False) as connection:
+        moves.cancel(connection, ids[1], grace_seconds=3.0, now=room.now)
+    with contextlib.closing(Bell(room.settings.data / WATCHERS, "test.sock")) as bell:
+        dispatcher.hear_bell()
+        dispatcher.step(room.now)
+        assert select.select([bell.fileno()], [], [], 0)[0]
 
 
 def test_a_drain_gives_back_what_lies_ready_at_once(room: Room) -> None:

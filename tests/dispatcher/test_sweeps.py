@@ -215,7 +215,7 @@ def test_a_map_job_of_lower_priority_stays_queued_while_one_has_work(room: Room)
     low = room.submit_map(1000)
     room.chunk(pool)
     dispatcher.step(room.now)
-    assert in_hand(pool)[0] == (high, 1, round(CHUNK_SECONDS / 0.01))
+    assert in_hand(pool)[0] == (high, 1, round(CHUNK_SECONDS / 2 / 0.01))
     assert room.state(low) is State.QUEUED
 
 
@@ -250,7 +250,7 @@ def test_of_a_paused_queue_no_chunk_is_handed_out(room: Room) -> None:
     with room.store.write(durable=False) as connection:
         queues.resume(connection, "night")
     dispatcher.step(room.now)
-    assert in_hand(pool) == [(job_id, 1, round(CHUNK_SECONDS / 0.01))]
+    assert in_hand(pool) == [(job_id, 1, round(CHUNK_SECONDS / 2 / 0.01))]
 
 
 def test_paused_map_jobs_are_in_nobodys_way(room: Room) -> None:
