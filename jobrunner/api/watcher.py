@@ -31,8 +31,11 @@ _bell_numbers = itertools.count(1)
 class Waiter:
     """Somebody who waits for news; he looks for himself first, and whatever is committed after that look wakes him."""
 
-    def __init__(self, is_news: Callable[[Standing], bool], closed: threading.Event) -> None:
+    def __init__(
+        self, is_news: Callable[[Standing], bool], closed: threading.Event, have_watched: Callable[[], None]
+    ) -> None:
         self._is_news = is_news
+        self._have_watched = have_watched
         self._closed = closed
         self._news = threading.Event()
 
@@ -40,8 +43,9 @@ class Waiter:
         """Return when there was news since the last wait, when time is up, or when the process is about to end.
 
         Returns:
-            Whether there was news, or the process is about to end.
+            Whether there was news, or the process has begun to end meanwhile.
         """
+        self._have_watched()
         if not self._closed.is_set():  # asked after the entry was made: `Watcher.close` takes no lock
             self._news.wait(seconds)
         was_woken = self._news.is_set()
@@ -109,17 +113,20 @@ class Watcher:
             job_id: of the job, or ANY_JOB.
             is_news: of how the job stands; asked after each commit, in the watcher's thread.
         """
-        waiter = Waiter(is_news, self._closed)
+        waiter = Waiter(is_news, self._closed, self._have_watched)
         try:
             with self._lock:
                 self._waiters.setdefault(job_id, set()).add(waiter)
-                self._start()
             yield waiter
         finally:
             with self._lock:
                 self._waiters[job_id].discard(waiter)
                 if not self._waiters[job_id]:
                     del self._waiters[job_id]
+
+    def _have_watched(self) -> None:
+        with self._lock:
+            self._start()
 
     def rest(self, seconds: float) -> None:
         """Return when time is up, whatever happens to any job, or when the process is about to end."""

@@ -193,6 +193,20 @@ def test_where_no_thread_can_be_started_who_waits_gives_up_in_time_and_the_next_
     waiting.result(20)
 
 
+def test_who_waits_on_is_woken_once_a_thread_can_be_started_again(watched: Watched) -> None:
+    job_id = watched.world.submit()
+    with watched.watcher.waiter(job_id) as waiter, ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(lambda: None)  # its thread is there before none can be started
+        waiting.result(20)
+        with no_thread_starts():
+            assert not waiter.wait(0.01)
+        assert watched.watcher._thread is None
+        woken = threads.submit(waiter.wait, 60)
+        eventually(lambda: watched.watcher._thread is not None)
+        watched.world.client.post(f"/jobs/{job_id}/cancel")
+        assert woken.result(20)
+
+
 def test_where_no_descriptor_is_left_it_hangs_its_bell_and_opens_the_store_later(
     watched: Watched, caplog: pytest.LogCaptureFixture
 ) -> None:
