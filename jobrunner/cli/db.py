@@ -37,16 +37,15 @@ def upgrade(config: Path | None, **flags: Any) -> None:
 
     $ jobrunner db upgrade --data /var/lib/jobrunner
     """
-    store = Store(settings(config, flags).url)
-    if migrations.is_behind(store):
-        _require_stopped(store, settings(config, flags).lease_seconds)
-    migrations.upgrade(store)
+    chosen = settings(config, flags)
+    store = Store(chosen.url)
+    migrations.upgrade(store, lambda: _require_stopped(store, chosen.lease_seconds))
     click.echo(f"the schema of {store.path} is up to date")
 
 
 def _require_stopped(store: Store, lease_seconds: float) -> None:
     """Refuse to change the schema under a dispatcher: an older one would go on as if nothing had happened."""
-    for one in dispatchers.alive(store):
+    for one in dispatchers.alive(store) if migrations.is_behind(store) else ():
         silent_seconds = (utc_now() - one.heartbeat_at).total_seconds()
         is_here = one.place == kernel.place()
         if kernel.started_ticks(one.pid) == one.started_ticks if is_here else silent_seconds < lease_seconds:

@@ -1,7 +1,7 @@
 """The schema's version: upgrading it, checking it, refusing what is older or newer."""
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,14 +33,19 @@ def _folder() -> Path:
     return shipped if shipped.is_dir() else package.parent / "migrations"
 
 
-def upgrade(store: Store) -> None:
+def upgrade(store: Store, look: Callable[[], None] = lambda: None) -> None:
     """Bring the schema to what this program was written for; create the file if there is none.
+
+    Args:
+        store: which is upgraded.
+        look: is called first, while nobody else upgrades it; it may raise.
 
     Raises:
         SchemaVersionError: the schema is newer than the program.
         StoreUnavailableError: the directory or the file cannot be written.
     """
     with _alone(store), translated():
+        look()
         try:
             command.upgrade(config(store), "head")
         except (ResolutionError, CommandError) as error:

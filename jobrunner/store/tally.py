@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 from sqlalchemy.dialects.sqlite import insert
 
 from jobrunner.lifecycle import State
-from jobrunner.store.quick import QuickMany
+from jobrunner.store.quick import Quick, QuickMany
 from jobrunner.store.tables import job, tally
 
 _NEW: Final = insert(tally)
@@ -43,9 +43,7 @@ def count_moved(connection: Connection, moved: Iterable[tuple[str, State | None,
     _ADD.execute(connection, rows)
 
 
-_QUEUED: Final = (
-    select(job.c.queue, func.count()).where(job.c.state == State.QUEUED.value).group_by(job.c.queue)
-)
+_QUEUED: Final = Quick(select(job.c.queue).where(job.c.state == State.QUEUED.value))
 _TOLD: Final = select(tally.c.queue, tally.c.jobs).where(tally.c.state == State.QUEUED.value)
 
 
@@ -57,9 +55,7 @@ def mend_queued(connection: Connection) -> dict[str, int]:
     Returns:
         By how much the count of each queue was wrong, of those where it was.
     """
-    wrong: Counter[str] = Counter()
-    for queue, jobs in connection.execute(_QUEUED):
-        wrong[queue] += jobs
+    wrong = Counter(queue for (queue,) in _QUEUED.rows(connection))
     for queue, jobs in connection.execute(_TOLD):
         wrong[queue] -= jobs
     found = {queue: jobs for queue, jobs in wrong.items() if jobs}

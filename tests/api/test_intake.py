@@ -4,7 +4,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +47,16 @@ class Door:
         other = sqlite3.connect(self.books.store.path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         tried = threading.Event()
-        event.listen(self.books.store.engine, "checkout", lambda *_: tried.set())
-        first = self.come(job())
-        assert tried.wait(20)
+        write = self.books.store.write
+
+        def announced(*, durable: bool) -> AbstractContextManager[Connection]:
+            tried.set()
+            return write(durable=durable)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(self.books.store, "write", announced)
+            first = self.come(job())
+            assert tried.wait(20)
         yield
         other.execute("ROLLBACK")
         other.close()

@@ -98,7 +98,7 @@ def test_a_call_that_waits_for_a_worker_can_be_cancelled(executor: Executor, hol
     holds.wait_until_running("a", "b")
     waiting = executor.submit(held, *holds.args("c"))
     assert waiting.cancel()
-    assert waiting.job.state == "cancelled"
+    assert waiting.job.wait(30).state == "cancelled"
     holds.let_go()
     assert [future.result(30) for future in running] == ["a", "b"]
     assert not holds.runs("c")

@@ -22,6 +22,7 @@ from jobrunner.store import (
     maps,
     moves,
     retention,
+    tally,
     throughput,
     tokens,
 )
@@ -149,6 +150,7 @@ def _of_dispatchers(world: World) -> None:
         lost.postpone(
             connection, dict.fromkeys([one.id for one in lost.lost(connection)], utc_now()) | {1: utc_now()}
         )
+        assert tally.mend_queued(connection) == {}
         moves.next_due_at(connection)
         moves.is_any_due(connection, now=utc_now())
         dispatchers.end(connection, other, now=utc_now())
