@@ -165,7 +165,7 @@ def test_nobody_waits_who_comes_when_it_is_over(watched: Watched) -> None:
     job_id = watched.world.submit()
     watched.watcher.close()
     with watched.watcher.waiter(job_id, lambda _: False) as waiter, ThreadPoolExecutor(1) as threads:
-        threads.submit(waiter.wait, 60).result(20)
+        assert not threads.submit(waiter.wait, 60).result(20), "at once, and not for any news"
 
 
 def test_who_rests_is_not_woken_by_news_but_by_the_end(watched: Watched) -> None:
