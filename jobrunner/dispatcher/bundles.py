@@ -5,12 +5,15 @@ longer than expected gives the others back at once, so a wrong guess delays nobo
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Final
 
 from jobrunner.store.moves import Claimed
 
-BUNDLE_SECONDS: Final = 0.05  #: the work in a bundle, as far as can be foreseen
+BUNDLE_SECONDS: Final = 0.2  #: the work in a bundle, as far as can be foreseen
+LEAST_SECONDS: Final = 0.05  #: of work that is worth a trip, however few jobs are left
+SHARES: Final = 2  #: of the last ones a worker takes one of so many for each worker: they end together
 BUNDLE_TICKETS: Final = 256  #: at most
 AHEAD_SECONDS: Final = 0.25  #: the longest that is claimed ahead, as far as can be foreseen
 MOST_AT_A_TIME: Final = 2048  #: in one claim: each is a variable of a statement, and SQLite allows 32,766
@@ -20,9 +23,11 @@ FORGETTING: Final = 0.2  #: the weight of a new, shorter duration; a longer one 
 class Packer:
     """Remembers how long tasks take, and packs jobs accordingly."""
 
-    def __init__(self) -> None:
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
         self._expected: dict[str, float] = {}  # seconds, by task; what is not in it may take for ever
-        self._any_short = False
+        self._fit = 1  # so many of the shortest one fit into a bundle
+        self._limit = 0
 
     def learn(self, task: str, seconds: float) -> None:
         """Take note of an attempt's duration."""
@@ -31,7 +36,8 @@ class Packer:
 
     def limit(self, places: int) -> int:
         """Return how many jobs to look at for so many bundles: more than one each only where some are short."""
-        return min(places * (BUNDLE_TICKETS if self._any_short else 1), MOST_AT_A_TIME)
+        self._limit = min(places * self._fit, MOST_AT_A_TIME)
+        return self._limit
 
     def pack(self, ready: Sequence[Claimed], free: int, ahead: int = 0) -> list[list[Claimed]]:
         """Deal the first of `ready` into bundles, in order, as long as they fit.
@@ -44,28 +50,37 @@ class Packer:
             free: at most so many bundles for workers that are free.
             ahead: beside these at most so many of jobs that are short.
         """
-        first = self._deal(ready, free)
+        most = self._most_seconds(ready)
+        first = self._deal(ready, free, most)
         rest = itertools.takewhile(self.is_short, ready[sum(map(len, first)) :])
-        return first + self._deal(list(rest), ahead)
+        return first + self._deal(list(rest), ahead, most)
 
     def is_short(self, one: Claimed) -> bool:
         """Whether a job may be claimed ahead: a worker is done with it soon."""
         return self._seconds(one) <= AHEAD_SECONDS
 
-    def _deal(self, ready: Sequence[Claimed], places: int) -> list[list[Claimed]]:
+    def _most_seconds(self, ready: Sequence[Claimed]) -> float:
+        """Return how much work goes into a bundle: less, if these are the last jobs."""
+        if len(ready) >= self._limit:
+            return BUNDLE_SECONDS
+        fair = sum(map(self._seconds, ready)) / (SHARES * self._workers)
+        return min(max(fair, LEAST_SECONDS), BUNDLE_SECONDS)
+
+    def _deal(self, ready: Sequence[Claimed], places: int, most_seconds: float) -> list[list[Claimed]]:
         bundles: list[list[Claimed]] = [[] for _ in range(places)]
         loads = [0.0] * places
         for one in ready if places else ():
             seconds = self._seconds(one)
             lightest = loads.index(min(loads))
             bundle = bundles[lightest]
-            if bundle and (loads[lightest] + seconds > BUNDLE_SECONDS or len(bundle) >= BUNDLE_TICKETS):
+            if bundle and (loads[lightest] + seconds > most_seconds or len(bundle) >= BUNDLE_TICKETS):
                 break
             bundle.append(one)
             loads[lightest] += seconds
         taken = [bundle for bundle in bundles if bundle]
         if taken:
-            self._any_short = any(load <= BUNDLE_SECONDS for load in loads[: len(taken)])
+            shortest = min(self._seconds(one) for bundle in taken for one in bundle)
+            self._fit = max(1, min(BUNDLE_TICKETS, math.ceil(BUNDLE_SECONDS / shortest)))
         return taken
 
     def _seconds(self, one: Claimed) -> float:

@@ -13,6 +13,7 @@ from typing import Final
 from jobrunner.reports import Report
 
 FLUSH_SECONDS: Final = 0.01  #: what is said travels on after this at the latest
+GATHER_SECONDS: Final = 0.1  #: the same of an end, while more tickets follow whose ends may travel with it
 FULL_SECONDS: Final = 0.05  #: between two attempts to put something into a full Queue
 LARGE_BYTES: Final = 1 << 18  #: of what is said in one trip
 FEW: Final = 4  #: things in the Queue, behind which something large may go
@@ -23,6 +24,7 @@ class Outbox:
 
     Attributes:
         due_at: when `flush` must be called, by `time.monotonic`; infinite while nothing waits.
+        gathers: whether more tickets follow.
         is_stuck: the Queue was full at the last attempt: read nothing more from the job process until it is not.
     """
 
@@ -34,12 +36,13 @@ class Outbox:
         self._bytes = 0
         self._flushed_at = 0.0
         self.due_at = float("inf")
+        self.gathers = False
         self.is_stuck = False
 
     def add(self, report: Report) -> None:
         """Take a report; after a quiet time it is due at once, and so is much at a time."""
-        if not self._reports:
-            self.due_at = self._flushed_at + FLUSH_SECONDS
+        waits = self.gathers and report.ended is not None
+        self.due_at = min(self.due_at, self._flushed_at + (GATHER_SECONDS if waits else FLUSH_SECONDS))
         self._reports.append(report)
         self._bytes += report.size
         if self._bytes > LARGE_BYTES:

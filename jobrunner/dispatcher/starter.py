@@ -38,7 +38,7 @@ class Starter:
         self._store = store
         self._pool = pool
         self._clock = clock
-        self._packer = Packer()
+        self._packer = Packer(pool.size)
         self._turns = Turns()
         self.sweeps = Sweeps(store, max_log_bytes=max_log_bytes)
         self._serials = itertools.count(1)

@@ -30,6 +30,10 @@ from jobrunner.store.engine import Store
 
 TRAIN_BYTES: Final = 1 << 15  #: of tickets that travel together: the Pipe takes more than four times as much
 TICKET_BYTES: Final = 200  #: roughly, beside its parameters
+BRIEF_SECONDS: Final = (
+    0.005  #: tickets travel together after one that took no longer: it is costly to wait for more
+)
+LATE_SECONDS: Final = 0.3  #: after this a bundle has taken longer than it was meant to
 
 
 class Worker:
@@ -50,6 +54,8 @@ class Worker:
         self._queue = queue
         self._outbox = Outbox(queue.put_nowait, queue.qsize)
         self._waiting: deque[Ticket] = deque()  # the rest of the bundle
+        self._late_at = 0.0  # when it should have been done
+        self._is_brief = False  # whether the last ticket was
         self._limits = limits
         self._store_url = store_url
         self._store: Store | None = None  # to read with, once there is something to reduce
@@ -67,14 +73,17 @@ class Worker:
         """
         ran: list[Ran] = []
         self._waiting = deque(bundle)
+        self._late_at = time.monotonic() + LATE_SECONDS
         while self._waiting:
             ticket = self._waiting.popleft()
+            self._outbox.gathers = bool(self._waiting)
             self._take_up(ticket)
             one = self._answered(ticket) or self._watched(ticket)
             if one is None:  # its process died of something else, before its turn came
                 self._waiting.appendleft(ticket)
             else:
                 ran.append(one)
+                self._is_brief = one.seconds < BRIEF_SECONDS
             if not self._is_next_ahead:
                 reap_orphans(self._process.pid)
             if self._waiting and time.monotonic() >= self._outbox.due_at:
@@ -159,9 +168,12 @@ class Worker:
     def _tick(self) -> None:
         """Look around while a ticket runs: is the dispatcher there, does anybody wait behind this ticket?"""
         self._end_if_orphan()
+        if not self._waiting or time.monotonic() < self._late_at:
+            return
         begun = [ticket for ticket in self._waiting if self._process.has_ahead(ticket)]
         returned = list(self._waiting)[len(begun) :]
         self._waiting = deque(begun)
+        self._outbox.gathers = bool(begun)
         for ticket in returned:
             # This ticket takes longer than its bundle was meant to: others may have room for the rest.
             released = Ended(Ending.RELEASED, worker=self._index)
@@ -191,7 +203,7 @@ class Worker:
         """Return the tickets that travel together: those that need no look at the process between them."""
         room = min(TRAIN_BYTES, (self._limits.max_jobs_per_process - self._process.jobs) * TICKET_BYTES)
         train: list[Ticket] = []
-        for ticket in (first, *self._waiting):
+        for ticket in (first, *self._waiting) if self._is_brief else ():
             room -= TICKET_BYTES + len(ticket.params)
             if not ticket.is_plain or ticket.code != first.code or room < 0:
                 break

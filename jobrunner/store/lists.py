@@ -98,7 +98,7 @@ class _Walk:
         self._stop = f"{way.down()} LIMIT 1 OFFSET :met"
         self._go = f"{way.down(_conditions(way, wanted))} LIMIT :limit"
         # Its index answers for all but labels: ten entries are passed in the time that another look takes.
-        self._pace = 10 if way.of == "state" and not wanted.labels else 1
+        self._pace = 10 if "state" in way.of and not wanted.labels else 1
 
     def go_on(self, stretch: int | None) -> bool:
         """Go on for a stretch, or to the end; return whether the page is full, or nothing is left to be met."""
@@ -118,7 +118,7 @@ class _Walk:
 class _Way(NamedTuple):
     """An index to walk down: once for each of `wheres`, all in step, and so in the order of ids."""
 
-    of: str  #: the condition that it is for
+    of: tuple[str, ...]  #: the conditions that it is for
     table: str
     id: str
     wheres: Sequence[str]
@@ -131,24 +131,32 @@ class _Way(NamedTuple):
 
 
 def _ways(wanted: Filter) -> Iterator[_Way]:
-    if wanted.states:
-        states = [f"met.state = :state{at}" for at in range(len(wanted.states))]
-        yield _Way("state", "job AS met INDEXED BY ix_job_state", "met.id", states)
+    if (
+        wanted.states == (State.FAILED,) and wanted.task is not None
+    ):  # asked often, and may be few or none of many
+        its = "met.state = 'failed' AND met.task = :task"
+        yield _Way(("state", "task"), "job AS met INDEXED BY ix_job_failed", "met.id", [its])
+    else:
+        if wanted.states:
+            states = [f"met.state = :state{at}" for at in range(len(wanted.states))]
+            yield _Way(("state",), "job AS met INDEXED BY ix_job_state", "met.id", states)
+        if wanted.task is not None:
+            yield _Way(("task",), "job AS met INDEXED BY ix_job_task", "met.id", ["met.task = :task"])
     for at in range(len(wanted.labels)):
         label = f"met.key = :key{at} AND met.value = :value{at}"
-        yield _Way(f"label{at}", "label AS met INDEXED BY ix_label_key_value_job_id", "met.job_id", [label])
-    if wanted.task is not None:
-        yield _Way("task", "job AS met INDEXED BY ix_job_task", "met.id", ["met.task = :task"])
+        yield _Way(
+            (f"label{at}",), "label AS met INDEXED BY ix_label_key_value_job_id", "met.job_id", [label]
+        )
     if wanted.queue is not None:
-        yield _Way("queue", "job AS met INDEXED BY ix_job_queue", "met.id", ["met.queue = :queue"])
+        yield _Way(("queue",), "job AS met INDEXED BY ix_job_queue", "met.id", ["met.queue = :queue"])
     if not any((wanted.states, wanted.labels, wanted.task, wanted.queue)):
-        yield _Way("", "job AS met NOT INDEXED", "met.id", ["true"])
+        yield _Way((), "job AS met NOT INDEXED", "met.id", ["true"])
 
 
 def _conditions(way: _Way, wanted: Filter) -> Iterator[str]:
     """Yield what must hold of each job that is met, beside what it is met for."""
-    named = [name for name in ("task", "queue") if getattr(wanted, name) is not None and name != way.of]
-    if way.of == "state":
+    named = [name for name in ("task", "queue") if getattr(wanted, name) is not None and name not in way.of]
+    if "state" in way.of:
         yield from (f"met.{name} = :{name}" for name in named)
     elif wanted.states:  # by an index that has all of this: a job may have megabytes of parameters
         states = ", ".join(f":state{at}" for at in range(len(wanted.states)))
@@ -157,7 +165,7 @@ def _conditions(way: _Way, wanted: Filter) -> Iterator[str]:
     else:
         yield from (_of_job(way, f"{name} = :{name}") for name in named)
     for at in range(len(wanted.labels)):
-        if way.of != f"label{at}":
+        if f"label{at}" not in way.of:
             its = f"key = :key{at} AND value = :value{at}"
             yield f"EXISTS (SELECT 1 FROM label WHERE job_id = {way.id} AND {its})"  # noqa: S608
     if wanted.created_after is not None:

@@ -57,6 +57,12 @@ def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
     return CheckConstraint(_is_one_of(column, values), name=column)
 
 
+def _index_of_some(where: str, name: str, *columns: Column[Any], unique: bool = False) -> None:
+    """Have an index of the rows for which this holds."""
+    some = text(where)
+    Index(name, *columns, unique=unique, sqlite_where=some, postgresql_where=some)
+
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -117,36 +123,35 @@ job = Table(
     sqlite_autoincrement=True,
 )
 
-_READY = text("ready_rank IS NOT NULL AND item_count IS NULL")
-_READY_MAP = text("ready_rank IS NOT NULL AND item_count IS NOT NULL")
-_LATER = text("due_at IS NOT NULL")  # which only queued jobs may have
-_RUNNING = text("dispatcher_id IS NOT NULL")  # which only running jobs have
-Index(
+_index_of_some(
+    "ready_rank IS NOT NULL AND item_count IS NULL",
     "ix_job_ready",
     job.c.queue,  # first: a paused queue, however long, is not walked
     job.c.ready_rank,
     job.c.id,
     job.c.task,
-    sqlite_where=_READY,
-    postgresql_where=_READY,
 )
-Index(
+_index_of_some(
+    "ready_rank IS NOT NULL AND item_count IS NOT NULL",
     "ix_job_ready_map",
     job.c.ready_rank,
     job.c.id,
     job.c.task,
     job.c.queue,
-    sqlite_where=_READY_MAP,
-    postgresql_where=_READY_MAP,
 )
-Index("ix_job_later", job.c.due_at, sqlite_where=_LATER, postgresql_where=_LATER)
-Index("ix_job_running", job.c.dispatcher_id, sqlite_where=_RUNNING, postgresql_where=_RUNNING)
-Index("ix_job_state", job.c.state, job.c.id, job.c.task, job.c.queue)  # for lists
+_index_of_some("due_at IS NOT NULL", "ix_job_later", job.c.due_at)  # only queued jobs have it
+_index_of_some(
+    "dispatcher_id IS NOT NULL", "ix_job_running", job.c.dispatcher_id
+)  # only running jobs have it
+_index_of_some(
+    "finished_at IS NOT NULL", "ix_job_expiry", job.c.state, job.c.finished_at
+)  # only final jobs have it
+# For lists: by state, by task, by both where that is asked most, by queue and by time.
+Index("ix_job_state", job.c.state, job.c.id, job.c.task, job.c.queue)
 Index("ix_job_task", job.c.task, job.c.id)
+_index_of_some("state = 'failed'", "ix_job_failed", job.c.task, job.c.id, job.c.queue)
 Index("ix_job_queue", job.c.queue, job.c.id)
 Index("ix_job_created_at", job.c.created_at)
-_FINAL = text("finished_at IS NOT NULL")  # which only final jobs have
-Index("ix_job_expiry", job.c.state, job.c.finished_at, sqlite_where=_FINAL, postgresql_where=_FINAL)
 
 label = Table(
     "label",
@@ -184,8 +189,7 @@ token = Table(
     CheckConstraint("scope IN ('read', 'submit', 'admin')", name="scope"),
     sqlite_autoincrement=True,
 )
-_IN_FORCE = text("revoked_at IS NULL")
-Index("ix_token_name", token.c.name, unique=True, sqlite_where=_IN_FORCE, postgresql_where=_IN_FORCE)
+_index_of_some("revoked_at IS NULL", "ix_token_name", token.c.name, unique=True)
 
 # A final job that is being removed, piece by piece.  From here on nobody sees it, whatever is still there of it.
 removal = Table(
@@ -210,15 +214,7 @@ event = Table(
     _one_of("kind", EventKind),
     sqlite_with_rowid=False,
 )
-_OF_ITEMS = text("item IS NOT NULL")
-Index(
-    "ix_event_item",
-    event.c.job_id,
-    event.c.item,
-    event.c.item_count,
-    sqlite_where=_OF_ITEMS,
-    postgresql_where=_OF_ITEMS,
-)
+_index_of_some("item IS NOT NULL", "ix_event_item", event.c.job_id, event.c.item, event.c.item_count)
 
 # What a job has beside its row if it is a map job.
 map_job = Table(
@@ -301,8 +297,7 @@ dispatcher = Table(
     Column("module_errors", Text, nullable=False),  # task modules that cannot be imported: why
     sqlite_autoincrement=True,
 )
-_ALIVE = text("ended_at IS NULL")
-Index("ix_dispatcher_alive", dispatcher.c.id, sqlite_where=_ALIVE, postgresql_where=_ALIVE)
+_index_of_some("ended_at IS NULL", "ix_dispatcher_alive", dispatcher.c.id)
 
 task = Table(
     "task",

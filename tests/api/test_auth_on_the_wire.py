@@ -11,11 +11,11 @@ import pytest
 from jobrunner.api.server import run
 from jobrunner.errors import SettingError
 from jobrunner.settings import Settings
-from jobrunner.store import migrations
 from jobrunner.store.engine import Store
 from tests.api.bearers import make, revoke
 from tests.api.serving import Server, served
 from tests.api.world import made_in
+from tests.stores import new_store
 from tests.waiting import eventually
 
 
@@ -34,8 +34,7 @@ def ask(server: Server, path: str, headers: list[tuple[str, str]]) -> http.clien
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(Settings(data=tmp_path).url)
-    migrations.prepare(opened)
+    opened = new_store(tmp_path / "jobrunner.db")
     yield opened
     opened.close()
 

@@ -15,11 +15,10 @@ from jobrunner.api import intake
 from jobrunner.api.intake import Claim, Intake, Stored
 from jobrunner.errors import QueueFullError, StoreUnavailableError, TooManyQueuesError
 from jobrunner.lifecycle import State
-from jobrunner.store import migrations
-from jobrunner.store.engine import Store
 from jobrunner.store.jobs import NewJob
 from jobrunner.store.queues import DEFAULT
 from tests.store.books import Books
+from tests.stores import new_store
 from tests.waiting import eventually
 
 LIMIT = 10
@@ -75,8 +74,7 @@ class Door:
 
 @pytest.fixture
 def door(tmp_path: Path) -> Iterator[Door]:
-    store = Store(f"sqlite:///{tmp_path / 'jobrunner.db'}")
-    migrations.prepare(store)
+    store = new_store(tmp_path / "jobrunner.db")
     made = Door(Books(store))
     yield made
     made.close()

@@ -18,12 +18,12 @@ from jobrunner.clock import utc_now
 from jobrunner.lifecycle import Ending
 from jobrunner.reports import Ended, EventKind, ItemFailed, Report, Values, error
 from jobrunner.settings import Settings
-from jobrunner.store import catalogue, dispatchers, jobs, maps, migrations, moves, reports
+from jobrunner.store import catalogue, dispatchers, jobs, maps, moves, reports
 from jobrunner.store.dispatchers import Process
-from jobrunner.store.engine import Store
 from jobrunner.store.moves import Claimed
 from jobrunner.tasks.parameters import Parameters
 from jobrunner.tasks.registry import Options
+from tests.stores import new_store
 
 
 class Colour(StrEnum):
@@ -82,8 +82,7 @@ class World:
     client: FlaskClient = field(init=False)
 
     def __post_init__(self) -> None:
-        self.store = Store(self.settings.url)
-        migrations.prepare(self.store)
+        self.store = new_store(self.settings.data / "jobrunner.db")
         self.dispatcher_id = self.start_dispatcher()
         self.app = create_app(self.settings)
         self.client = self.app.test_client()

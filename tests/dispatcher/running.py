@@ -14,9 +14,9 @@ from jobrunner import kernel
 from jobrunner.clock import utc_now
 from jobrunner.lifecycle import State
 from jobrunner.reports import EventKind
-from jobrunner.store import attempts, dispatchers, events, jobs, migrations, moves
-from jobrunner.store.engine import Store
+from jobrunner.store import attempts, dispatchers, events, jobs, moves
 from jobrunner.wakeup import wake
+from tests.stores import new_store
 from tests.waiting import eventually
 
 MODULES = Path(__file__).parent / "modules"
@@ -27,8 +27,7 @@ class World:
 
     def __init__(self, data: Path) -> None:
         self.data = data
-        self.store = Store(f"sqlite:///{data / 'jobrunner.db'}")
-        migrations.prepare(self.store)
+        self.store = new_store(data / "jobrunner.db")
         self.started: list[Daemon] = []
 
     def start(self, *, ready: bool = True, wrapper: Sequence[str] = (), **settings: Any) -> "Daemon":

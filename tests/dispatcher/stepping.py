@@ -13,9 +13,9 @@ from jobrunner.dispatcher.tickets import Chunk, Code, ItemRun, Ran, Ticket
 from jobrunner.lifecycle import Ending, State
 from jobrunner.reports import Ended, ItemFailed, Report, Values, error
 from jobrunner.settings import Settings
-from jobrunner.store import jobs, migrations
+from jobrunner.store import jobs
 from jobrunner.store import reports as store_reports
-from jobrunner.store.engine import Store
+from tests.stores import new_store
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -63,8 +63,7 @@ class Room:
     """A store, a pool and a clock."""
 
     def __init__(self, directory: Path) -> None:
-        self.store = Store(f"sqlite:///{directory / 'jobrunner.db'}")
-        migrations.prepare(self.store)
+        self.store = new_store(directory / "jobrunner.db")
         self.now = START
         self.settings = Settings(data=directory, lease_seconds=10.0, grace_seconds=3.0)
 

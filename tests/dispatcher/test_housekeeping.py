@@ -12,11 +12,11 @@ from jobrunner.dispatcher.housekeeping import LOOK, SHARE, Housekeeping
 from jobrunner.dispatcher.loop import BEAT
 from jobrunner.lifecycle import Ending, State
 from jobrunner.settings import Settings
-from jobrunner.store import lists, migrations, retention, tables, throughput
-from jobrunner.store.engine import Store
+from jobrunner.store import lists, retention, tables, throughput
 from tests.dispatcher.running import World
 from tests.dispatcher.stepping import ObedientPool, Room
 from tests.store.books import Books, new, partial
+from tests.stores import new_store
 from tests.waiting import eventually
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -40,8 +40,7 @@ class House:
     """A store to keep, whose transactions are noted."""
 
     def __init__(self, directory: Path) -> None:
-        self.store = Store(f"sqlite:///{directory / 'jobrunner.db'}")
-        migrations.prepare(self.store)
+        self.store = new_store(directory / "jobrunner.db")
         self.books = Books(self.store, now=NOW)
         self.read = self.written = 0
         event.listen(self.store.engine, "begin", self._note)

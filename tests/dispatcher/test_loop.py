@@ -208,11 +208,11 @@ def _claimed(number: int, task: str = "t", crash_retries: int = 2) -> list[Claim
 
 
 def test_an_unknown_task_travels_alone() -> None:
-    assert [len(bundle) for bundle in Packer().pack(_claimed(5), 3)] == [1, 1, 1]
+    assert [len(bundle) for bundle in Packer(2).pack(_claimed(5), 3)] == [1, 1, 1]
 
 
 def test_a_bundle_holds_no_more_work_than_it_should() -> None:
-    packer = Packer()
+    packer = Packer(2)
     packer.learn("t", BUNDLE_SECONDS / 5)
     assert [len(bundle) for bundle in packer.pack(_claimed(100), 2)] == [5, 5]
     packer.learn("t", 10.0)
@@ -220,20 +220,20 @@ def test_a_bundle_holds_no_more_work_than_it_should() -> None:
 
 
 def test_a_few_short_jobs_are_shared_out_over_the_free_workers() -> None:
-    packer = Packer()
+    packer = Packer(2)
     packer.learn("t", 0.0)
     assert [len(bundle) for bundle in packer.pack(_claimed(6), 4)] == [2, 2, 1, 1]
     assert [len(bundle) for bundle in packer.pack(_claimed(1000), 2)] == [BUNDLE_TICKETS] * 2
 
 
 def test_a_job_that_may_run_only_once_is_not_claimed_before_it_can_start() -> None:
-    packer = Packer()
+    packer = Packer(2)
     packer.learn("t", 0.0)
     assert [len(bundle) for bundle in packer.pack(_claimed(4, crash_retries=0), 2)] == [1, 1]
 
 
 def test_one_long_run_makes_a_task_long_at_once_and_short_ones_make_it_short_slowly() -> None:
-    packer = Packer()
+    packer = Packer(2)
     packer.learn("t", 0.001)
     packer.learn("t", 1.0)
     for _ in range(10):

@@ -10,11 +10,11 @@ from jobrunner.reports import EventKind, Report, Values
 from jobrunner.selftest import audit, journal, wishes
 from jobrunner.selftest.audit import Finding, Line
 from jobrunner.selftest.journal import Journal
-from jobrunner.store import maps, migrations, moves
-from jobrunner.store.engine import Store
+from jobrunner.store import maps, moves
 from jobrunner.store.jobs import NewMap
 from jobrunner.store.moves import Claimed
-from tests.store.books import Books, new, partial, url_of
+from tests.store.books import Books, new, partial
+from tests.stores import new_store
 
 ITEMS = 4
 TASKS = ("selftest.squares", "selftest.stream", "selftest.fail")
@@ -25,8 +25,7 @@ class Evidence:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "jobs.db"
-        self.store = Store(url_of(self.path))
-        migrations.prepare(self.store)
+        self.store = new_store(self.path)
         self.books = Books(self.store)
         self.journal = Journal(folder / "journal.jsonl")
         self.runs = folder / "runs.txt"

@@ -1,36 +1,27 @@
 """Fixtures of the store's tests: a real SQLite file for each."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from jobrunner.store import migrations
 from jobrunner.store.engine import Store
 from tests.store.books import Books, url_of
 from tests.store.processes import Processes
+from tests.stores import new_store
 
 # A busy machine is no failure.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
 
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty store, made by the migrations, that nobody has open."""
-    path = tmp_path_factory.mktemp("template") / "jobs.db"
-    store = Store(url_of(path))
-    migrations.prepare(store)
-    store.close()
-    return path
-
-
 @pytest.fixture
-def path(template: Path, tmp_path: Path) -> Path:
-    """The file of an empty store."""
-    return Path(shutil.copy(template, tmp_path / "jobs.db"))
+def path(tmp_path: Path) -> Path:
+    """The file of an empty store, which nobody has open."""
+    store = new_store(tmp_path / "jobs.db")
+    store.close()
+    return store.path
 
 
 @pytest.fixture

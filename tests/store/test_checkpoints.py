@@ -100,8 +100,8 @@ def test_no_room_is_made_where_the_disk_is_nearly_full(books: Books, monkeypatch
     assert books.store.wal_bytes() == before
 
 
-def test_without_a_wal_there_is_nothing_to_copy(tmp_path: Path, template: Path) -> None:
-    store = Store(url_of(shutil.copy(template, tmp_path / "other.db")))
+def test_without_a_wal_there_is_nothing_to_copy(path: Path) -> None:
+    store = Store(url_of(path))
     assert store.wal_bytes() == 0
     assert not store.checkpoint_if_large(1)
 

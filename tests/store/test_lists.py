@@ -2,10 +2,8 @@
 
 import json
 import random
-import shutil
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +16,7 @@ from jobrunner.store.jobs import Job
 from jobrunner.store.lists import Filter
 from tests.bench.growth.filling import fill
 from tests.store.books import START, Books, url_of
+from tests.stores import new_store
 
 TASKS = ["t", "a.b", "a.b.c", "%", "T"]
 QUEUES = ["default", "slow", "s_ow"]
@@ -25,10 +24,9 @@ LABELS = [("who", "ci"), ("who", "me"), ("run", "7"), ("run", "ci"), ("%", "_")]
 
 
 @pytest.fixture(scope="module")
-def full(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Books]:
+def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Books]:
     """Books with jobs of every kind."""
-    path = shutil.copy(template, tmp_path_factory.mktemp("lists") / "jobs.db")
-    books = Books(Store(url_of(path)))
+    books = Books(new_store(tmp_path_factory.mktemp("lists") / "jobs.db"))
     chance = random.Random(20260131)
     for number in range(60):
         books.later(chance.choice([0, 1]))
@@ -126,6 +124,7 @@ def test_pages_one_after_the_other_are_the_whole_list(full: Books, wanted: Filte
     "wanted",
     [
         Filter(states=(State.FAILED,), task="growth.never_fails"),
+        Filter(states=(State.FAILED,), task="growth.train", queue="slow"),
         Filter(states=(State.FAILED, State.CANCELLED), task="growth.train", queue="slow"),
         Filter(states=(State.SUCCEEDED,), labels=(("team", "a"), ("batch", "0"))),
         Filter(states=(State.QUEUED,), queue="gpu", labels=(("team", "b"),)),

@@ -1,7 +1,6 @@
 """The store against a model of it in Python, through whatever people, workers and crashes may do."""
 
 import json
-import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
@@ -9,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import groupby, pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from hypothesis import Phase, settings
@@ -28,10 +27,10 @@ from jobrunner.lifecycle import FINAL, MOVES, Ending, Event, State, target
 from jobrunner.reports import Ended, EventKind, Report
 from jobrunner.retry import Budgets, verdict
 from jobrunner.store import jobs, lists, moves, queues
-from jobrunner.store.engine import Store
 from jobrunner.store.jobs import Job
 from jobrunner.store.tables import attempt, event
-from tests.store.books import Books, ended, partial, printed, progress, url_of
+from tests.store.books import Books, ended, partial, printed, progress
+from tests.stores import new_store
 
 WORDS = {EventKind.PARTIAL: partial(1), EventKind.PROGRESS: progress(1), EventKind.LOG: printed("x")}
 STATE = EventKind.STATE
@@ -65,12 +64,10 @@ class ModelJob:
 class StoreMachine(RuleBasedStateMachine):
     """Each rule is done to the store and to the model; then the two are compared."""
 
-    template: ClassVar[Path]
-
     def __init__(self) -> None:
         super().__init__()
         self.directory = tempfile.TemporaryDirectory()
-        self.store = Store(url_of(shutil.copy(self.template, Path(self.directory.name) / "jobs.db")))
+        self.store = new_store(Path(self.directory.name) / "jobs.db")
         self.books = Books(self.store)
         self.dispatchers = [self.books.dispatcher_id]
         self.jobs: dict[int, ModelJob] = {}
@@ -324,11 +321,7 @@ def agree(model: ModelJob, found: Job, events: list[Row[Any]], outcomes: list[st
             assert (State(before["state"]), State(after["state"])) in STEPS
 
 
-def test_the_store_does_as_its_model_whatever_happens(template: Path) -> None:
-    class Machine(StoreMachine):
-        pass
-
-    Machine.template = template
+def test_the_store_does_as_its_model_whatever_happens() -> None:
     run_state_machine_as_test(
-        Machine, settings=settings(max_examples=60, stateful_step_count=30, phases=PHASES)
+        StoreMachine, settings=settings(max_examples=60, stateful_step_count=30, phases=PHASES)
     )

@@ -14,6 +14,7 @@ from jobrunner.errors import StoreUnavailableError
 from jobrunner.store import engine, jobs, migrations
 from jobrunner.store.engine import Store
 from tests.store.books import START, Books, new, url_of
+from tests.stores import new_store
 from tests.waiting import eventually
 
 NOBODY = 65534
@@ -102,9 +103,9 @@ def test_a_directory_that_cannot_be_written_is_told(anyones: Path) -> None:
     assert list(anyones.iterdir()) == []
 
 
-def test_a_file_that_cannot_be_written_is_told(anyones: Path, template: Path) -> None:
+def test_a_file_that_cannot_be_written_is_told(anyones: Path) -> None:
     file = anyones / "jobs.db"
-    file.write_bytes(template.read_bytes())
+    new_store(file).close()
     file.chmod(0o444)
     anyones.chmod(0o555)
     store = Store(url_of(file))
