@@ -10,10 +10,11 @@ from jobrunner.store import migrations
 from jobrunner.store.engine import Store
 
 
-def new_store(path: Path) -> Store:
-    """Open a new, empty store at `path`."""
+def prepared(path: Path) -> Store:
+    """Open the store at `path`; make an empty one if there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(_made_once(), path)
+    if not path.exists():
+        shutil.copy(_made_once(), path)
     return Store(f"sqlite:///{path}")
 
 

@@ -1,7 +1,7 @@
 """Bundles: short tickets travel together, for a trip costs more than they do.
 
-How long a task takes is learnt from its last attempts.  A worker that finds the first ticket of its bundle
-longer than expected gives the others back at once, so a wrong guess delays nobody for more than a moment.
+How long a task takes is learnt from its last attempts.  A worker that finds its bundle longer than expected gives the
+rest of it back, so a wrong guess delays nobody for more than a moment.
 """
 
 import itertools
@@ -13,8 +13,8 @@ from jobrunner.store.moves import Claimed
 
 BUNDLE_SECONDS: Final = 0.2  #: the work in a bundle, as far as can be foreseen
 LEAST_SECONDS: Final = 0.05  #: of work that is worth a trip, however few jobs are left
-SHARES: Final = 2  #: of the last ones a worker takes one of so many for each worker: they end together
-BUNDLE_TICKETS: Final = 256  #: at most
+SHARES: Final = 2  #: of what is left, a bundle is one of so many for each worker: the last ones end together
+BUNDLE_TICKETS: Final = 512  #: at most
 AHEAD_SECONDS: Final = 0.25  #: the longest that is claimed ahead, as far as can be foreseen
 MOST_AT_A_TIME: Final = 2048  #: in one claim: each is a variable of a statement, and SQLite allows 32,766
 FORGETTING: Final = 0.2  #: the weight of a new, shorter duration; a longer one counts whole, at once
@@ -24,10 +24,12 @@ class Packer:
     """Remembers how long tasks take, and packs jobs accordingly."""
 
     def __init__(self, workers: int) -> None:
-        self._workers = workers
+        # Where all wait for one worker, the next bundle lies ready behind the one in hand: nobody is to wait for both.
+        self._most_seconds = BUNDLE_SECONDS if workers > 1 else BUNDLE_SECONDS / 2
+        self._shares = SHARES * workers
         self._expected: dict[str, float] = {}  # seconds, by task; what is not in it may take for ever
         self._fit = 1  # so many of the shortest one fit into a bundle
-        self._limit = 0
+        self._limit = 0  # how many were looked at last
 
     def learn(self, task: str, seconds: float) -> None:
         """Take note of an attempt's duration."""
@@ -50,7 +52,7 @@ class Packer:
             free: at most so many bundles for workers that are free.
             ahead: beside these at most so many of jobs that are short.
         """
-        most = self._most_seconds(ready)
+        most = self._share(ready)
         first = self._deal(ready, free, most)
         rest = itertools.takewhile(self.is_short, ready[sum(map(len, first)) :])
         return first + self._deal(list(rest), ahead, most)
@@ -59,12 +61,12 @@ class Packer:
         """Whether a job may be claimed ahead: a worker is done with it soon."""
         return self._seconds(one) <= AHEAD_SECONDS
 
-    def _most_seconds(self, ready: Sequence[Claimed]) -> float:
-        """Return how much work goes into a bundle: less, if these are the last jobs."""
+    def _share(self, ready: Sequence[Claimed]) -> float:
+        """Return how much work goes into a bundle, in seconds: less, if these are the last jobs."""
         if len(ready) >= self._limit:
-            return BUNDLE_SECONDS
-        fair = sum(map(self._seconds, ready)) / (SHARES * self._workers)
-        return min(max(fair, LEAST_SECONDS), BUNDLE_SECONDS)
+            return self._most_seconds
+        short = (seconds for one in ready if (seconds := self._seconds(one)) <= AHEAD_SECONDS)
+        return min(max(sum(short) / self._shares, LEAST_SECONDS), self._most_seconds)
 
     def _deal(self, ready: Sequence[Claimed], places: int, most_seconds: float) -> list[list[Claimed]]:
         bundles: list[list[Claimed]] = [[] for _ in range(places)]

@@ -8,7 +8,7 @@ in between that gives up Python's lock, which no processor reorders: at least on
 import time
 from typing import Final
 
-_UPTO, _BEGUN, _SINCE = 5, 6, 7  # places in the header of a tail
+_UPTO, _BEGUN, _SINCE, _FIRST = 5, 6, 7, 8  # places in the header of a tail
 CLOSED: Final = 0
 
 
@@ -20,9 +20,10 @@ class Gate:
 
     # -- the worker ---------------------------------------------------------------------------------
 
-    def open(self, upto: int) -> None:
-        """Let tickets begin whose serial is not above `upto`."""
+    def open(self, first: int, upto: int) -> None:
+        """Let tickets begin with serials from `first` to `upto`; earlier ones, taken back, may not be read yet."""
         self._header[_BEGUN] = CLOSED
+        self._header[_FIRST] = first
         self._header[_UPTO] = upto
 
     def close(self) -> None:
@@ -43,7 +44,7 @@ class Gate:
 
     def admits(self, serial: int) -> bool:
         """Whether the ticket may begin."""
-        return serial <= self._header[_UPTO]
+        return serial <= self._header[_UPTO] and serial >= self._header[_FIRST]  # in this order: see `open`
 
     def begin(self, serial: int) -> None:
         """Announce the ticket.  Make a system call and ask again whether it may begin."""

@@ -102,7 +102,7 @@ class Handle:
     def send_ahead(self, tickets: Sequence[Ticket]) -> None:
         """Hand over several tickets, in the order of their serials; all of them fit into the Pipe."""
         self._ahead_upto = tickets[-1].serial
-        self.gate.open(self._ahead_upto)
+        self.gate.open(tickets[0].serial, self._ahead_upto)
         self.is_withdrawn = False
         self.forget("output")  # it waits by itself until what it has printed is read
         self.hears_output = False

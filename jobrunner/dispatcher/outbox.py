@@ -13,7 +13,7 @@ from typing import Final
 from jobrunner.reports import Report
 
 FLUSH_SECONDS: Final = 0.01  #: what is said travels on after this at the latest
-GATHER_SECONDS: Final = 0.1  #: the same of an end, while more tickets follow whose ends may travel with it
+END_SECONDS: Final = 0.1  #: the same of an end that may wait for those of the tickets after it
 FULL_SECONDS: Final = 0.05  #: between two attempts to put something into a full Queue
 LARGE_BYTES: Final = 1 << 18  #: of what is said in one trip
 FEW: Final = 4  #: things in the Queue, behind which something large may go
@@ -24,7 +24,7 @@ class Outbox:
 
     Attributes:
         due_at: when `flush` must be called, by `time.monotonic`; infinite while nothing waits.
-        gathers: whether more tickets follow.
+        gathers: whether an end may wait for those of the tickets after it.
         is_stuck: the Queue was full at the last attempt: read nothing more from the job process until it is not.
     """
 
@@ -42,7 +42,8 @@ class Outbox:
     def add(self, report: Report) -> None:
         """Take a report; after a quiet time it is due at once, and so is much at a time."""
         waits = self.gathers and report.ended is not None
-        self.due_at = min(self.due_at, self._flushed_at + (GATHER_SECONDS if waits else FLUSH_SECONDS))
+        if not self.is_stuck:
+            self.due_at = min(self.due_at, self._flushed_at + (END_SECONDS if waits else FLUSH_SECONDS))
         self._reports.append(report)
         self._bytes += report.size
         if self._bytes > LARGE_BYTES:

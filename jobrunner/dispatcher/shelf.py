@@ -39,7 +39,7 @@ class Shelf:
 
     def __init__(self, workers: int) -> None:
         self._laid: deque[Laid] = deque()
-        self._least = math.ceil(workers / WORKERS_PER_PLACE)  # that should lie ready
+        self._places = math.ceil(workers / WORKERS_PER_PLACE)
         self._soon: dict[
             int, datetime
         ] = {}  # by the first serial of something short that a worker has in hand
@@ -48,12 +48,8 @@ class Shelf:
         return len(self._laid)
 
     def places(self, now: datetime) -> int:
-        """Return how much more is to be laid ready: nothing, if nobody is done soon.
-
-        When it is wanted at all, it is twice as much: to claim two bundles costs hardly more than one.
-        """
-        is_wanted = len(self._laid) < self._least and self._is_one_done_soon(now)
-        return 2 * self._least - len(self._laid) if is_wanted else 0
+        """Return how much more is to be laid ready: nothing, if nobody is done soon."""
+        return max(0, self._places - len(self._laid)) if self._is_one_done_soon(now) else 0
 
     def goes_back_at(self) -> datetime | None:
         """Return when single jobs go back that no worker has taken; None if there are none."""

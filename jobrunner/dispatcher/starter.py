@@ -1,7 +1,6 @@
 """What starts next: single jobs in bundles, map jobs by chunks, each in its turn."""
 
 import itertools
-import math
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -255,7 +254,7 @@ class Starter:
         taken: list[tuple[Sweep, Chunk]] = []
         if self.sweeps.may_give_back:
             self._take_back()
-        for place in range(free + math.ceil(ahead / 2)):  # a chunk is as much work as several bundles
+        for place in range(free + ahead):
             offering = self.sweeps.offering(now, self._paused)
             sweep = self._turns.next_of(offering, ahead=place >= free)
             if sweep is not None:

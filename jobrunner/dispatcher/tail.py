@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Self
 from jobrunner.dispatcher.gate import Gate
 
 BYTES: Final = 256 << 10  #: of values, before they are sent
-_HEADER_BYTES: Final = 64
+_HEADER_BYTES: Final = 128
 _NEVER_SECONDS: Final = 9e9  # as nanoseconds, this is what the header holds
 _SEAL_FUTURE_WRITE: Final = 0x10  # what Linux calls F_SEAL_FUTURE_WRITE; this Python has no name for it
 _FIRST, _USED, _CURRENT, _UNTIL, _LIMIT = range(5)  # places in the header

@@ -30,10 +30,9 @@ from jobrunner.store.engine import Store
 
 TRAIN_BYTES: Final = 1 << 15  #: of tickets that travel together: the Pipe takes more than four times as much
 TICKET_BYTES: Final = 200  #: roughly, beside its parameters
-BRIEF_SECONDS: Final = (
-    0.005  #: tickets travel together after one that took no longer: it is costly to wait for more
-)
-LATE_SECONDS: Final = 0.3  #: after this a bundle has taken longer than it was meant to
+#: of a task that takes longer, tickets go to the job process one by one: see `ahead`
+BRIEF_SECONDS: Final = 0.005
+LATE_SECONDS: Final = 0.3  #: after this a bundle takes longer than it was meant to
 
 
 class Worker:
@@ -54,8 +53,9 @@ class Worker:
         self._queue = queue
         self._outbox = Outbox(queue.put_nowait, queue.qsize)
         self._waiting: deque[Ticket] = deque()  # the rest of the bundle
-        self._late_at = 0.0  # when it should have been done
-        self._is_brief = False  # whether the last ticket was
+        self._late_at = 0.0  # when all of it should have been done
+        self._has_train = False  # whether some of it was sent ahead
+        self._brief: str | None = None  # the task of the last ticket, if that was brief
         self._limits = limits
         self._store_url = store_url
         self._store: Store | None = None  # to read with, once there is something to reduce
@@ -74,6 +74,7 @@ class Worker:
         ran: list[Ran] = []
         self._waiting = deque(bundle)
         self._late_at = time.monotonic() + LATE_SECONDS
+        self._has_train = False
         while self._waiting:
             ticket = self._waiting.popleft()
             self._outbox.gathers = bool(self._waiting)
@@ -83,11 +84,15 @@ class Worker:
                 self._waiting.appendleft(ticket)
             else:
                 ran.append(one)
-                self._is_brief = one.seconds < BRIEF_SECONDS
+                self._brief = ticket.task if one.seconds < BRIEF_SECONDS else None
             if not self._is_next_ahead:
                 reap_orphans(self._process.pid)
-            if self._waiting and time.monotonic() >= self._outbox.due_at:
-                self._outbox.flush()
+            if self._waiting:
+                now = time.monotonic()
+                if now >= self._late_at:
+                    self._give_back()
+                if now >= self._outbox.due_at:
+                    self._outbox.flush()
         while not self._outbox.flush():
             self._end_if_orphan()
             time.sleep(FULL_SECONDS)
@@ -168,14 +173,17 @@ class Worker:
     def _tick(self) -> None:
         """Look around while a ticket runs: is the dispatcher there, does anybody wait behind this ticket?"""
         self._end_if_orphan()
-        if not self._waiting or time.monotonic() < self._late_at:
-            return
+        if self._waiting and (self._has_train or time.monotonic() >= self._late_at):
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """Give back what has not begun: it takes longer than it was meant to, and others may have room."""
+        self._process.withdraw()
         begun = [ticket for ticket in self._waiting if self._process.has_ahead(ticket)]
         returned = list(self._waiting)[len(begun) :]
         self._waiting = deque(begun)
-        self._outbox.gathers = bool(begun)
+        self._outbox.gathers = False
         for ticket in returned:
-            # This ticket takes longer than its bundle was meant to: others may have room for the rest.
             released = Ended(Ending.RELEASED, worker=self._index)
             self._outbox.add(Report(ticket.job_id, ticket.attempt, utc_now(), (), released))
 
@@ -191,11 +199,13 @@ class Worker:
         worn = process.jobs >= self._limits.max_jobs_per_process
         grown = limit is not None and process.jobs and self._resident_bytes() > limit / 2
         if unfit or worn or grown or process.code != ticket.code:
+            self._outbox.flush()  # what is said waits for no process to end
             self._end_process()
             process.close()
             self._process = self._new_process(ticket.code)
         elif process.is_ready and len(train := self._train(ticket)) > 1:
             self._oom.begin()
+            self._has_train = True
             process.send_ahead(train)
         return self._process
 
@@ -203,9 +213,9 @@ class Worker:
         """Return the tickets that travel together: those that need no look at the process between them."""
         room = min(TRAIN_BYTES, (self._limits.max_jobs_per_process - self._process.jobs) * TICKET_BYTES)
         train: list[Ticket] = []
-        for ticket in (first, *self._waiting) if self._is_brief else ():
+        for ticket in (first, *self._waiting):
             room -= TICKET_BYTES + len(ticket.params)
-            if not ticket.is_plain or ticket.code != first.code or room < 0:
+            if not ticket.is_plain or ticket.task != self._brief or ticket.code != first.code or room < 0:
                 break
             train.append(ticket)
         return train

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.stores import new_store
+from tests.stores import prepared
 from tests.waiting import eventually
 
 _PROGRAM = """
@@ -92,7 +92,7 @@ class Server:
 @contextmanager
 def served(directory: Path, *, listener: socket.socket | None = None, **settings: Any) -> Iterator[Server]:
     """Serve a new store in `directory`; `listener` is passed as systemd does."""
-    new_store(directory / "jobrunner.db").close()
+    prepared(directory / "jobrunner.db").close()
     port = free_port() if listener is None else listener.getsockname()[1]
     given = {"data": directory, "port": port, **settings}
     fds = [] if listener is None else [listener.fileno()]

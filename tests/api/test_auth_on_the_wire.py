@@ -15,7 +15,7 @@ from jobrunner.store.engine import Store
 from tests.api.bearers import make, revoke
 from tests.api.serving import Server, served
 from tests.api.world import made_in
-from tests.stores import new_store
+from tests.stores import prepared
 from tests.waiting import eventually
 
 
@@ -34,7 +34,7 @@ def ask(server: Server, path: str, headers: list[tuple[str, str]]) -> http.clien
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    opened = new_store(tmp_path / "jobrunner.db")
+    opened = prepared(tmp_path / "jobrunner.db")
     yield opened
     opened.close()
 

@@ -18,7 +18,7 @@ from jobrunner.lifecycle import State
 from jobrunner.store.jobs import NewJob
 from jobrunner.store.queues import DEFAULT
 from tests.store.books import Books
-from tests.stores import new_store
+from tests.stores import prepared
 from tests.waiting import eventually
 
 LIMIT = 10
@@ -74,7 +74,7 @@ class Door:
 
 @pytest.fixture
 def door(tmp_path: Path) -> Iterator[Door]:
-    store = new_store(tmp_path / "jobrunner.db")
+    store = prepared(tmp_path / "jobrunner.db")
     made = Door(Books(store))
     yield made
     made.close()

@@ -23,7 +23,7 @@ from jobrunner.store.dispatchers import Process
 from jobrunner.store.moves import Claimed
 from jobrunner.tasks.parameters import Parameters
 from jobrunner.tasks.registry import Options
-from tests.stores import new_store
+from tests.stores import prepared
 
 
 class Colour(StrEnum):
@@ -82,7 +82,7 @@ class World:
     client: FlaskClient = field(init=False)
 
     def __post_init__(self) -> None:
-        self.store = new_store(self.settings.data / "jobrunner.db")
+        self.store = prepared(self.settings.data / "jobrunner.db")
         self.dispatcher_id = self.start_dispatcher()
         self.app = create_app(self.settings)
         self.client = self.app.test_client()

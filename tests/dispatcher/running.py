@@ -16,7 +16,7 @@ from jobrunner.lifecycle import State
 from jobrunner.reports import EventKind
 from jobrunner.store import attempts, dispatchers, events, jobs, moves
 from jobrunner.wakeup import wake
-from tests.stores import new_store
+from tests.stores import prepared
 from tests.waiting import eventually
 
 MODULES = Path(__file__).parent / "modules"
@@ -27,7 +27,7 @@ class World:
 
     def __init__(self, data: Path) -> None:
         self.data = data
-        self.store = new_store(data / "jobrunner.db")
+        self.store = prepared(data / "jobrunner.db")
         self.started: list[Daemon] = []
 
     def start(self, *, ready: bool = True, wrapper: Sequence[str] = (), **settings: Any) -> "Daemon":

@@ -15,7 +15,7 @@ from jobrunner.reports import Ended, ItemFailed, Report, Values, error
 from jobrunner.settings import Settings
 from jobrunner.store import jobs
 from jobrunner.store import reports as store_reports
-from tests.stores import new_store
+from tests.stores import prepared
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -63,7 +63,7 @@ class Room:
     """A store, a pool and a clock."""
 
     def __init__(self, directory: Path) -> None:
-        self.store = new_store(directory / "jobrunner.db")
+        self.store = prepared(directory / "jobrunner.db")
         self.now = START
         self.settings = Settings(data=directory, lease_seconds=10.0, grace_seconds=3.0)
 

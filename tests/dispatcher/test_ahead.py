@@ -106,6 +106,15 @@ def test_one_that_takes_long_this_time_holds_up_no_other(world: World, tmp_path:
     assert world.finished(ids[0]).state is State.SUCCEEDED
 
 
+def test_many_that_all_take_longer_this_time_are_given_back(served: World) -> None:
+    ids = submitted(served, [{"do": "sleeps", "number": 30}] * 40)
+    done = served.all_finished(ids)
+    assert {job.state for job in done} == {State.SUCCEEDED}
+    outcomes = [one.outcome for job_id in ids for one in served.attempts(job_id)]
+    assert Ending.RELEASED in outcomes
+    assert {charged(served, job_id) for job_id in ids} == {(0, 0)}
+
+
 def test_a_cancel_hits_only_its_own_among_those_that_travel_together(served: World, tmp_path: Path) -> None:
     ids = submitted(served, among(20, {"do": "holds", "directory": str(tmp_path), "number": 7}))
     assert eventually(told(tmp_path, "held")) == "7"
@@ -186,6 +195,17 @@ def test_what_was_taken_back_does_not_begin(process: Handle, tmp_path: Path) -> 
     (held / "go").touch()
     assert [line for line in heard(process, 2) if line[:1] in b"rp"] == [b"r0", b"p1", b"p-1", b"r1"]
     assert not (other / "held").exists()
+
+
+def test_what_was_taken_back_does_not_begin_with_those_that_are_sent_after_it(
+    process: Handle, tmp_path: Path
+) -> None:
+    process.send_ahead([ticket(5, do="holds", directory=str(tmp_path)), *map(ticket, range(6, 100))])
+    eventually(told(tmp_path, "held"))
+    process.withdraw()
+    process.send_ahead([ticket(100, number=1), ticket(101, number=2)])
+    (tmp_path / "go").touch()
+    assert [line for line in heard(process, 3) if line[:1] != b"u"] == [b"r0", b"r1", b"r2"]
 
 
 def test_what_a_job_leaves_in_memory_is_seen_in_those_after_it(process: Handle) -> None:

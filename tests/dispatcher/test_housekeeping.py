@@ -16,7 +16,7 @@ from jobrunner.store import lists, retention, tables, throughput
 from tests.dispatcher.running import World
 from tests.dispatcher.stepping import ObedientPool, Room
 from tests.store.books import Books, new, partial
-from tests.stores import new_store
+from tests.stores import prepared
 from tests.waiting import eventually
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -40,7 +40,7 @@ class House:
     """A store to keep, whose transactions are noted."""
 
     def __init__(self, directory: Path) -> None:
-        self.store = new_store(directory / "jobrunner.db")
+        self.store = prepared(directory / "jobrunner.db")
         self.books = Books(self.store, now=NOW)
         self.read = self.written = 0
         event.listen(self.store.engine, "begin", self._note)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy
 
-from jobrunner.dispatcher.bundles import BUNDLE_SECONDS, BUNDLE_TICKETS, Packer
+from jobrunner.dispatcher.bundles import BUNDLE_SECONDS, BUNDLE_TICKETS, LEAST_SECONDS, Packer
 from jobrunner.dispatcher.loop import BEAT, QUIET_BEATS, TELL
 from jobrunner.dispatcher.losses import Victim
 from jobrunner.dispatcher.slots import Stop
@@ -223,7 +223,25 @@ def test_a_few_short_jobs_are_shared_out_over_the_free_workers() -> None:
     packer = Packer(2)
     packer.learn("t", 0.0)
     assert [len(bundle) for bundle in packer.pack(_claimed(6), 4)] == [2, 2, 1, 1]
-    assert [len(bundle) for bundle in packer.pack(_claimed(1000), 2)] == [BUNDLE_TICKETS] * 2
+    assert [len(bundle) for bundle in packer.pack(_claimed(2000), 2)] == [BUNDLE_TICKETS] * 2
+
+
+def test_the_last_short_jobs_are_shared_out_over_all_workers() -> None:
+    packer = Packer(2)
+    packer.learn("t", BUNDLE_SECONDS / 16.5)
+    assert packer.limit(1) == 1, "nobody knows yet how many fit"
+    assert [len(bundle) for bundle in packer.pack(_claimed(1), 1)] == [1]
+    assert packer.limit(2) == 34
+    assert [len(bundle) for bundle in packer.pack(_claimed(34), 2)] == [16, 16]
+    assert [len(bundle) for bundle in packer.pack(_claimed(30), 1, 1)] == [7, 7]
+    few = [*_claimed(12), *_claimed(1, "unknown")]
+    assert [len(bundle) for bundle in packer.pack(few, 1)] == [int(16.5 * LEAST_SECONDS / BUNDLE_SECONDS)]
+
+
+def test_where_there_is_one_worker_nobody_waits_for_two_whole_bundles() -> None:
+    packer = Packer(1)
+    packer.learn("t", BUNDLE_SECONDS / 8)
+    assert [len(bundle) for bundle in packer.pack(_claimed(100), 1, 1)] == [4, 4]
 
 
 def test_a_job_that_may_run_only_once_is_not_claimed_before_it_can_start() -> None:

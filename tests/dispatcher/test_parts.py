@@ -6,6 +6,7 @@ import queue
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,11 @@ from jobrunner.dispatcher.catalogue import describe
 from jobrunner.dispatcher.handle import Handle
 from jobrunner.dispatcher.joblog import TAIL_BYTES, JobLog
 from jobrunner.dispatcher.notify import notify
-from jobrunner.dispatcher.outbox import FLUSH_SECONDS, Outbox
+from jobrunner.dispatcher.outbox import END_SECONDS, FLUSH_SECONDS, Outbox
 from jobrunner.dispatcher.slots import Slot, Stop, counts, request_stop, requested_stop
 from jobrunner.dispatcher.tickets import Code, Limits
 from jobrunner.lifecycle import Ending
-from jobrunner.reports import Report
+from jobrunner.reports import Ended, EventKind, Report
 from jobrunner.tasks.encoding import MOST_LEVELS, to_json
 from tests.dispatcher.running import MODULES, is_gone
 from tests.waiting import eventually
@@ -129,6 +130,35 @@ def test_an_outbox_collects_and_is_due_soon() -> None:
     outbox.flush()
     assert sent == [reports[:1], reports[1:]]
     assert outbox.due_at == float("inf")
+
+
+def test_an_end_waits_for_those_after_it_but_not_for_long_and_holds_up_nothing_else() -> None:
+    sent: list[list[Report]] = []
+    outbox = Outbox(sent.append, lambda: 0)
+    end = Report(1, 1, utc_now(), ended=Ended(Ending.SUCCEEDED, "1"))
+    outbox.gathers = True
+    outbox.add(end)
+    assert outbox.due_at == pytest.approx(END_SECONDS)
+    other = Report(2, 1, utc_now(), ((EventKind.PARTIAL, "1"),))
+    outbox.add(other)
+    assert outbox.due_at == pytest.approx(FLUSH_SECONDS)
+    outbox.flush()
+    assert sent == [[end, other]]
+    outbox.gathers = False
+    before = time.monotonic()
+    outbox.add(end)
+    assert outbox.due_at < before + FLUSH_SECONDS
+
+
+def test_a_full_queue_is_tried_again_when_it_is_due_whatever_is_added() -> None:
+    full: queue.Queue[list[Report]] = queue.Queue(maxsize=1)
+    full.put([])
+    outbox = Outbox(full.put_nowait, full.qsize)
+    outbox.add(Report(1, 1, utc_now()))
+    assert not outbox.flush()
+    due_at = outbox.due_at
+    outbox.add(Report(2, 1, utc_now()))
+    assert outbox.due_at == due_at
 
 
 def test_a_full_queue_blocks_nobody_and_loses_nothing() -> None:

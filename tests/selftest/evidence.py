@@ -14,7 +14,7 @@ from jobrunner.store import maps, moves
 from jobrunner.store.jobs import NewMap
 from jobrunner.store.moves import Claimed
 from tests.store.books import Books, new, partial
-from tests.stores import new_store
+from tests.stores import prepared
 
 ITEMS = 4
 TASKS = ("selftest.squares", "selftest.stream", "selftest.fail")
@@ -25,7 +25,7 @@ class Evidence:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "jobs.db"
-        self.store = new_store(self.path)
+        self.store = prepared(self.path)
         self.books = Books(self.store)
         self.journal = Journal(folder / "journal.jsonl")
         self.runs = folder / "runs.txt"

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from jobrunner.store.engine import Store
 from tests.store.books import Books, url_of
 from tests.store.processes import Processes
-from tests.stores import new_store
+from tests.stores import prepared
 
 # A busy machine is no failure.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -19,7 +19,7 @@ settings.load_profile("patient")
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """The file of an empty store, which nobody has open."""
-    store = new_store(tmp_path / "jobs.db")
+    store = prepared(tmp_path / "jobs.db")
     store.close()
     return store.path
 

@@ -16,7 +16,7 @@ from jobrunner.store.jobs import Job
 from jobrunner.store.lists import Filter
 from tests.bench.growth.filling import fill
 from tests.store.books import START, Books, url_of
-from tests.stores import new_store
+from tests.stores import prepared
 
 TASKS = ["t", "a.b", "a.b.c", "%", "T"]
 QUEUES = ["default", "slow", "s_ow"]
@@ -26,7 +26,7 @@ LABELS = [("who", "ci"), ("who", "me"), ("run", "7"), ("run", "ci"), ("%", "_")]
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Books]:
     """Books with jobs of every kind."""
-    books = Books(new_store(tmp_path_factory.mktemp("lists") / "jobs.db"))
+    books = Books(prepared(tmp_path_factory.mktemp("lists") / "jobs.db"))
     chance = random.Random(20260131)
     for number in range(60):
         books.later(chance.choice([0, 1]))

@@ -30,7 +30,7 @@ from jobrunner.store import jobs, lists, moves, queues
 from jobrunner.store.jobs import Job
 from jobrunner.store.tables import attempt, event
 from tests.store.books import Books, ended, partial, printed, progress
-from tests.stores import new_store
+from tests.stores import prepared
 
 WORDS = {EventKind.PARTIAL: partial(1), EventKind.PROGRESS: progress(1), EventKind.LOG: printed("x")}
 STATE = EventKind.STATE
@@ -67,7 +67,7 @@ class StoreMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.directory = tempfile.TemporaryDirectory()
-        self.store = new_store(Path(self.directory.name) / "jobs.db")
+        self.store = prepared(Path(self.directory.name) / "jobs.db")
         self.books = Books(self.store)
         self.dispatchers = [self.books.dispatcher_id]
         self.jobs: dict[int, ModelJob] = {}

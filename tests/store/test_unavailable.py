@@ -14,7 +14,7 @@ from jobrunner.errors import StoreUnavailableError
 from jobrunner.store import engine, jobs, migrations
 from jobrunner.store.engine import Store
 from tests.store.books import START, Books, new, url_of
-from tests.stores import new_store
+from tests.stores import prepared
 from tests.waiting import eventually
 
 NOBODY = 65534
@@ -105,7 +105,7 @@ def test_a_directory_that_cannot_be_written_is_told(anyones: Path) -> None:
 
 def test_a_file_that_cannot_be_written_is_told(anyones: Path) -> None:
     file = anyones / "jobs.db"
-    new_store(file).close()
+    prepared(file).close()
     file.chmod(0o444)
     anyones.chmod(0o555)
     store = Store(url_of(file))
@@ -185,13 +185,15 @@ def test_a_file_that_was_moved_away_is_not_begun_anew_by_who_has_not_read_it_yet
     aside.rename(books.store.path)
 
 
-def test_a_file_that_took_the_place_of_the_store_is_not_touched(books: Books, template: Path) -> None:
+def test_a_file_that_took_the_place_of_the_store_is_not_touched(books: Books, tmp_path: Path) -> None:
+    other = prepared(tmp_path / "other.db")
+    other.close()
     books.queued()
     path = books.store.path
     aside = path.rename(path.with_name("aside.db"))
-    path.write_bytes(template.read_bytes())
+    path.write_bytes(other.path.read_bytes())
     refuses_to_write(books, "is another file than the one that was opened")
-    assert path.read_bytes() == template.read_bytes()
+    assert path.read_bytes() == other.path.read_bytes()
     aside.rename(path)
     books.queued()
 

@@ -44,6 +44,8 @@ def short(  # noqa: C901, PLR0912 - a list of misdeeds
         os._exit(3)
     elif do == "is_killed":
         os.kill(os.getpid(), signal.SIGKILL)
+    elif do == "sleeps":
+        time.sleep(number / 1000)
     elif do == "holds":
         (Path(directory) / "held").write_text(str(number))
         while not (Path(directory) / "go").exists():
