@@ -21,7 +21,7 @@ from jobrunner.cli.main import main
 from jobrunner.clock import utc_now
 from jobrunner.dispatcher.loop import this_process
 from jobrunner.settings import Settings, documented
-from jobrunner.store import dispatchers, migrations
+from jobrunner.store import dispatchers, migrations, upgrades
 from jobrunner.store.engine import Store
 
 NAMES = main.list_commands(click.Context(main))
@@ -202,7 +202,7 @@ def test_the_schema_is_not_changed_under_a_dispatcher_that_is_at_work(tmp_path: 
     migrations.prepare(store)
     with store.write(durable=False) as connection:
         dispatcher_id = dispatchers.register(connection, this_process(), workers=1, now=utc_now())
-    alembic.downgrade(migrations.config(store), "0006")
+    alembic.downgrade(upgrades.config(store), "0006")
 
     def upgraded() -> Result:
         return CliRunner().invoke(main, ["db", "upgrade", "--data", str(tmp_path)], catch_exceptions=False)

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from jobrunner.errors import SchemaVersionError
 from jobrunner.lifecycle import State
-from jobrunner.store import idempotency, jobs, migrations, moves
+from jobrunner.store import idempotency, jobs, migrations, moves, upgrades
 from jobrunner.store.engine import Store
 from jobrunner.store.idempotency import Kept
 from jobrunner.store.tables import metadata
@@ -91,7 +91,7 @@ def test_an_empty_file_gets_its_schema(empty: Path) -> None:
 
 
 def test_the_migrations_make_the_tables_that_the_program_knows(store: Store, path: Path) -> None:
-    migrations.differences(store)
+    upgrades.differences(store)
     names = {name for name, _ in schema(path)}
     indexes = {index.name for table in metadata.tables.values() for index in table.indexes}
     assert names == {*metadata.tables, *indexes, "tally_delete", "alembic_version"}
@@ -192,7 +192,7 @@ def test_another_programs_file_is_refused_and_left_alone(empty: Path) -> None:
 def test_a_store_of_the_first_schema_is_upgraded_with_all_that_is_in_it(empty: Path, path: Path) -> None:
     empty.parent.mkdir()
     old = Store(url_of(empty))
-    command.upgrade(migrations.config(old), "0001")
+    command.upgrade(upgrades.config(old), "0001")
     with old.write(durable=True) as connection:
         submit_as_ever(connection)
     with pytest.raises(
@@ -200,7 +200,7 @@ def test_a_store_of_the_first_schema_is_upgraded_with_all_that_is_in_it(empty: P
     ):
         migrations.prepare(old)
     migrations.upgrade(old)
-    migrations.differences(old)
+    upgrades.differences(old)
     assert works(old)
     assert schema(empty) == schema(path)
     old.close()
@@ -211,15 +211,15 @@ def test_idempotency_keys_from_before_there_were_tokens_are_kept_and_those_of_to
 ) -> None:
     empty.parent.mkdir()
     store = Store(url_of(empty))
-    command.upgrade(migrations.config(store), "0002")
+    command.upgrade(upgrades.config(store), "0002")
     with store.write(durable=True) as connection:
         job_id = submit_as_ever(connection)
         connection.exec_driver_sql("INSERT INTO idempotency_key VALUES ('k', 'd', 1, 1)")
-    command.upgrade(migrations.config(store), "0003")
+    command.upgrade(upgrades.config(store), "0003")
     with store.write(durable=True) as connection:
         assert idempotency.find(connection, 0, "k") == Kept("d", range(job_id, job_id + 1))
         idempotency.keep(connection, 1, "k", "e", [job_id])
-    command.downgrade(migrations.config(store), "0002")
+    command.downgrade(upgrades.config(store), "0002")
     with store.read() as connection:
         rows = connection.exec_driver_sql("SELECT key, digest, job_id, jobs FROM idempotency_key").all()
     assert rows == [("k", "d", job_id, 1)]
@@ -231,7 +231,7 @@ def test_idempotency_keys_from_before_there_were_tokens_are_kept_and_those_of_to
 def test_jobs_are_counted_right_before_and_after_it_is_left_to_a_trigger(empty: Path) -> None:
     empty.parent.mkdir()
     store = Store(url_of(empty))
-    command.upgrade(migrations.config(store), "0006")
+    command.upgrade(upgrades.config(store), "0006")
     before = schema(empty)
     with store.write(durable=True) as connection:
         ids = jobs.submit(connection, [new(queue=queue) for queue in "aabb"], now=START)
@@ -240,7 +240,7 @@ def test_jobs_are_counted_right_before_and_after_it_is_left_to_a_trigger(empty: 
     with store.write(durable=True) as connection:
         moves.cancel_queued(connection, ids[1:3], now=START)
         audit(connection)
-    command.downgrade(migrations.config(store), "0006")
+    command.downgrade(upgrades.config(store), "0006")
     assert [words(sql) for _, sql in schema(empty)] == [words(sql) for _, sql in before]
     with store.write(durable=True) as connection:
         cancel_as_with_a_trigger(connection, ids[3])

@@ -56,6 +56,7 @@ LEFT_OUT: Mapping[str, str] = {
     "backup": "copies everything, likewise",
     "checkup": "of what it asks, `damage` reads everything, but looks at the clock",
     "migrations": "change the schema",
+    "upgrades": "the same",
     "engine": "sets connections up",
 }
 DATA = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b")
