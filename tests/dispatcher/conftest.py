@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,5 @@ from tests.dispatcher.running import World
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path / "data")
-    yield made
-    for daemon in made.started:
-        daemon.kill_all()
-    made.store.close()
+    with closing(World(tmp_path / "data")) as made:
+        yield made

@@ -23,12 +23,17 @@ MODULES = Path(__file__).parent / "modules"
 
 
 class World:
-    """A data directory with its store, and the dispatchers that were started on it."""
+    """A data directory with its store, and the dispatchers that were started on it; `close` ends them."""
 
     def __init__(self, data: Path) -> None:
         self.data = data
         self.store = prepared(data / "jobrunner.db")
         self.started: list[Daemon] = []
+
+    def close(self) -> None:
+        for daemon in self.started:
+            daemon.kill_all()
+        self.store.close()
 
     def start(self, *, ready: bool = True, wrapper: Sequence[str] = (), **settings: Any) -> "Daemon":
         """Start a dispatcher; `wrapper` is a command that becomes the one that follows it."""

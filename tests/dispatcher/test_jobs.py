@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,12 @@ from tests.dispatcher.running import World, is_gone, told
 from tests.waiting import eventually
 
 
-@pytest.fixture
-def served(world: World) -> World:
-    world.start()
-    return world
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A dispatcher for all that leave it as they found it."""
+    with closing(World(tmp_path_factory.mktemp("served"))) as made:
+        made.start()
+        yield made
 
 
 def test_a_job_returns_its_result(served: World) -> None:

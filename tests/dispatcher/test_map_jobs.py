@@ -1,6 +1,8 @@
 """What the items of a map job may do, in real job processes."""
 
 import json
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,12 @@ from jobrunner.store import jobs
 from tests.dispatcher.running import World
 
 
-@pytest.fixture
-def served(world: World) -> World:
-    world.start(tasks="sweeping")
-    return world
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A dispatcher for all."""
+    with closing(World(tmp_path_factory.mktemp("served"))) as made:
+        made.start(tasks="sweeping")
+        yield made
 
 
 def run(world: World, task: str, spec: Any, items: int, **more: Any) -> jobs.Job:
@@ -80,5 +84,6 @@ def test_an_item_that_outlasts_its_timeout_pays_for_itself_alone(served: World, 
     ran = {int(path.stem) for path in tmp_path.glob("*.runs")}
     assert ran == set(range(6))
     with served.store.read() as connection:
-        rows = connection.exec_driver_sql("SELECT count(*) FROM item WHERE state = 'failed'").scalar()
+        query = "SELECT count(*) FROM item WHERE state = 'failed' AND job_id = ?"
+        rows = connection.exec_driver_sql(query, (job.id,)).scalar()
     assert (rows or 0) + job.partials == 6

@@ -69,7 +69,7 @@ CLEAN = {line.value: "ok" if line is Line.FILE else "0" for line in Line}
 
 def test_nothing_is_lost_while_everything_is_killed() -> None:
     done = subprocess.run(
-        selftest("--kill", "--seconds", "15", "--seed", "4"),
+        selftest("--kill", "--seconds", "10", "--seed", "4"),
         capture_output=True,
         text=True,
         check=False,
