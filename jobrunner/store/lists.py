@@ -131,9 +131,8 @@ class _Way(NamedTuple):
 
 
 def _ways(wanted: Filter) -> Iterator[_Way]:
-    if (
-        wanted.states == (State.FAILED,) and wanted.task is not None
-    ):  # asked often, and may be few or none of many
+    if wanted.states == (State.FAILED,) and wanted.task is not None:
+        # Asked often, and may be none where very many have failed, and the task has very many jobs.
         its = "met.state = 'failed' AND met.task = :task"
         yield _Way(("state", "task"), "job AS met INDEXED BY ix_job_failed", "met.id", [its])
     else:
