@@ -91,7 +91,7 @@ class Worker:
                 now = time.monotonic()
                 if now >= self._late_at:
                     self._give_back()
-                if now >= self._outbox.due_at:
+                if now >= self._outbox.due_at and self._is_next_ahead:  # else the next one is sent off first
                     self._outbox.flush()
         while not self._outbox.flush():
             self._end_if_orphan()

@@ -10,11 +10,14 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     Connection,
+    and_,
     bindparam,
     delete,
     exists,
     insert,
+    literal_column,
     null,
+    or_,
     select,
     update,
 )
@@ -64,11 +67,8 @@ _READY_JOBS: Final = Quick(_READY.where(job.c.item_count.is_(None), job.c.queue 
 _READY_MAPS: Final = Quick(_READY.where(job.c.item_count.is_not(None), job.c.queue.not_in(_PAUSED)))
 _THESE: Final = Quick(select(*_CLAIMED).where(job.c.id.in_(in_list("ids"))))
 #: the queues that somebody waits in and that are not paused
-QUEUES: Final = Quick(
-    select(tally.c.queue)
-    .where(tally.c.state == State.QUEUED.value, tally.c.jobs > 0, tally.c.queue.not_in(_PAUSED))
-    .order_by(tally.c.queue)
-)
+_QUEUED_IN: Final = and_(tally.c.state == State.QUEUED.value, tally.c.jobs > 0, tally.c.queue.not_in(_PAUSED))
+QUEUES: Final = Quick(select(tally.c.queue).where(_QUEUED_IN).order_by(tally.c.queue))
 _CLAIM: Final = QuickMany(
     update(job)
     .where(job.c.id.in_(in_list("ids")), job.c.ready_rank.is_not(None))
@@ -149,9 +149,7 @@ def _ready(
 
 def is_any_due(source: Source, now: datetime) -> bool:
     """Whether there is anything that `claim` might take."""
-    if _ANY_MAP.first(source) is not None:
-        return True
-    if any(_ANY_JOB.first(source, queue=queue) is not None for (queue,) in QUEUES.rows(source)):
+    if _ANY_READY.first(source) is not None:
         return True
     due_at = next_due_at(source)
     return due_at is not None and due_at <= now
@@ -163,9 +161,19 @@ def next_due_at(source: Source) -> datetime | None:
     return None if found is None else found[0]
 
 
-_ANY: Final = select(job.c.id).where(job.c.ready_rank.is_not(None)).limit(1)
-_ANY_JOB: Final = Quick(_ANY.where(job.c.item_count.is_(None), job.c.queue == bindparam("queue")))
-_ANY_MAP: Final = Quick(_ANY.where(job.c.item_count.is_not(None), job.c.queue.not_in(_PAUSED)))
+_IN_QUEUE: Final = exists().where(
+    job.c.queue == tally.c.queue, job.c.ready_rank.is_not(None), job.c.item_count.is_(None)
+)
+_ANY_READY: Final = Quick(
+    select(literal_column("1")).where(
+        or_(
+            exists().where(_QUEUED_IN, _IN_QUEUE),
+            exists().where(
+                job.c.ready_rank.is_not(None), job.c.item_count.is_not(None), job.c.queue.not_in(_PAUSED)
+            ),
+        )
+    )
+)
 _NEXT_DUE: Final = Quick(
     select(job.c.due_at).where(job.c.due_at.is_not(None)).order_by(job.c.due_at).limit(1)
 )
