@@ -4,7 +4,6 @@ Crash-only: if the Pool breaks or the lease is lost, nothing is mended here.  Wh
 ends with a status that is not 0, and its supervisor starts it again.
 """
 
-import contextlib
 import logging
 import os
 import selectors
@@ -151,12 +150,13 @@ class _Daemon:
         return rest
 
     def _wait(self, seconds: float) -> None:
-        if not self._signals:
-            ready = {key.fd for key, _ in self._selector.select(seconds)}
-            if self._bell.fileno() in ready and self._dispatcher is not None:
-                self._bell.clear()
-                self._dispatcher.hear_bell()
-        with contextlib.suppress(BlockingIOError):
+        if self._signals:
+            return
+        ready = {key.fd for key, _ in self._selector.select(seconds)}
+        if self._bell.fileno() in ready and self._dispatcher is not None:
+            self._bell.clear()
+            self._dispatcher.hear_bell()
+        if self._wakeup in ready:
             os.eventfd_read(self._wakeup)
 
     # -- signals -----------------------------------------------------------------------------------

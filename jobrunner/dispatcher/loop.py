@@ -65,6 +65,7 @@ class Dispatcher:
         self._quiet_beats = 0
         self._drain_until: datetime | None = None
         self._look_for_stops = True
+        self._is_rung = False
         self._stops: dict[tuple[int, int], Stop] = {}
         self._may_start_more = False
         self._tell_at: datetime | None = None  # those who watch
@@ -96,7 +97,7 @@ class Dispatcher:
 
     def hear_bell(self) -> None:
         """Somebody has submitted or cancelled something."""
-        self._look_for_stops = True
+        self._look_for_stops = self._is_rung = True
 
     @property
     def is_drained(self) -> bool:
@@ -128,14 +129,14 @@ class Dispatcher:
         if self._drain_until is not None:
             return
         self._starter.reduce(swept, self._secure)  # first: it would never come behind a long queue
-        self._may_start_more = self._starter.start(self.id, now, secure=self._secure, ring=self._tell_soon)
+        is_rung, self._is_rung = self._is_rung, False
+        is_news, self._may_start_more = self._starter.start(self.id, now, secure=self._secure, is_rung=is_rung)
+        if is_news:  # to whoever watches; those who work come first
+            self._tell_at = self._tell_at or now + TELL
 
     def _secure(self) -> None:
         with self._store.write(durable=True) as connection:
             dispatchers.heartbeat(connection, self.id, slots=self._slots(), now=self._clock())
-
-    def _tell_soon(self) -> None:
-        self._tell_at = self._tell_at or self._clock() + TELL
 
     def _tell_watchers(self, now: datetime) -> None:
         if self._tell_at is None:

@@ -70,40 +70,38 @@ class Starter:
         self.sweeps.returned(ticket, ran, now)
 
     def start(
-        self, dispatcher_id: int, now: datetime, *, secure: Callable[[], None], ring: Callable[[], None]
-    ) -> bool:
+        self, dispatcher_id: int, now: datetime, *, secure: Callable[[], None], is_rung: bool
+    ) -> tuple[bool, bool]:
         """Start what is due, as far as workers are free, and lay a little more ready.
 
         Args:
             dispatcher_id: who claims.
             now: when.
             secure: commits durably, and with it what was claimed.
-            ring: called when something was claimed.
+            is_rung: whether somebody says that there is something.
 
         Returns:
-            Whether there may be more to do at once.
+            Whether something was claimed, and whether there may be more to do at once.
         """
         # Committed as running before it runs: a crash in between loses a moment, never a job, for its lease
         # is found at the next start.
         free = self._pool.free
         if not self._options:
-            return False
+            return False, False
         self._hand_out(now, secure)  # what lies ready: nobody waits for the store
         # What cannot be claimed ahead keeps its turn: until a worker is free nothing comes before it.
         ahead = 0 if self._has_turn_to_keep and not self._pool.free else self._shelf.places(now)
         if not (self._pool.free or ahead):
-            return False
+            return False, False
         self.sweeps.read_new(now)
-        is_news, ahead = self._claim(dispatcher_id, now, self._pool.free, ahead)
+        is_news, ahead = self._claim(dispatcher_id, now, self._pool.free, ahead, is_rung=is_rung)
         self._hand_out(now, secure)
-        if is_news:  # to whoever watches; those who work come first
-            ring()
         self.sweeps.read_new(now)
         self._lay_chunks(now, self._pool.free, ahead)
         self._hand_out(now, secure)
         # A sweep may have had less to do than workers were kept for it; what has just started may be short.
         has_room = self._shelf.places(now) > 0 or (self._pool.free > 0 and len(self.sweeps) > 0)
-        return has_room and self._pool.free < free
+        return is_news, has_room and self._pool.free < free
 
     def look(self) -> None:
         """See which queues are paused."""
@@ -170,7 +168,9 @@ class Starter:
 
     # -- claiming ---------------------------------------------------------------------------------
 
-    def _claim(self, dispatcher_id: int, now: datetime, free: int, ahead: int) -> tuple[bool, int]:
+    def _claim(
+        self, dispatcher_id: int, now: datetime, free: int, ahead: int, *, is_rung: bool
+    ) -> tuple[bool, int]:
         """Claim jobs, and lay them ready in bundles.
 
         Returns:
@@ -178,8 +178,8 @@ class Starter:
         """
         self.look()
         self._has_turn_to_keep = False
-        # Which takes no lock from those who have work for it.
-        if not moves.is_any_due(self._store, self._clock()):
+        # To look takes no lock from those who have work for it; after a ring it would only take time.
+        if not (is_rung or moves.is_any_due(self._store, self._clock())):
             return False, ahead
         planned: list[list[Claimed]] = []
         left = ahead
