@@ -130,7 +130,9 @@ class Dispatcher:
             return
         self._starter.reduce(swept, self._secure)  # first: it would never come behind a long queue
         is_rung, self._is_rung = self._is_rung, False
-        is_news, self._may_start_more = self._starter.start(self.id, now, secure=self._secure, is_rung=is_rung)
+        is_news, self._may_start_more = self._starter.start(
+            self.id, now, secure=self._secure, is_rung=is_rung
+        )
         if is_news:  # to whoever watches; those who work come first
             self._tell_at = self._tell_at or now + TELL
 

@@ -125,10 +125,13 @@ class Store:
         with translated():
             connection = self._writer(durable=durable)
             try:
-                with connection.begin():
-                    self._require_same_file()
-                    self._require_same_wal()
-                    yield connection
+                sqlite: Any = connection.connection.dbapi_connection
+                _when_free(sqlite, "BEGIN IMMEDIATE")
+                self._require_same_file()
+                self._require_same_wal()
+                yield connection
+                connection.commit()  # if SQLAlchemy was asked for anything
+                sqlite.commit()  # if not
             except BaseException:
                 connection.close()
                 raise
@@ -142,8 +145,12 @@ class Store:
         try:
             return self._writers[durable].pop()
         except IndexError:
-            mode = {"begin": "IMMEDIATE", "synchronous": "FULL" if durable else "NORMAL"}
-            return self._engine.connect().execution_options(**mode)
+            connection = self._engine.connect()
+            connection.detach()  # it is set up like no other
+            sqlite: Any = connection.connection.dbapi_connection
+            sqlite.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            sqlite.execute("PRAGMA busy_timeout=0")  # `_when_free` waits
+            return connection
 
     def try_to_write(self) -> None:
         """Commit something that changes nothing, and takes room on the disk as any write does.
@@ -195,7 +202,7 @@ class Store:
                 sqlite.execute("CREATE TABLE room (bytes)")
                 sqlite.execute("INSERT INTO room VALUES (zeroblob(?))", (missing_bytes,))
             finally:
-                connection.rollback()
+                sqlite.rollback()
                 sqlite.execute(_CACHE)
 
     def checkpoint_if_large(self, bound: int = CHECKPOINT_BYTES) -> bool:
@@ -284,31 +291,17 @@ def _set_up(connection: Any, _: ConnectionPoolEntry) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    options = connection.get_execution_options()
     sqlite: Any = connection.connection.dbapi_connection
-    if "synchronous" in options:
-        # It belongs to the connection, and cannot change inside a transaction.
-        sqlite.execute(f"PRAGMA synchronous={options['synchronous']}")
-        _begin_immediate(sqlite)
-    else:
+    if not sqlite.in_transaction:  # else it is a writer's
         sqlite.execute("BEGIN")
 
 
-def _begin_immediate(sqlite: sqlite3.Connection) -> None:
-    """Wait for the write lock with short pauses.
-
-    SQLite's own wait sleeps 1, 2, 5, 10 ... 100 ms while a busy writer takes the lock again and again: claims
-    were seen to wait 230 ms beside a result writer that held it for 3 ms at a time.
-    """
-    sqlite.execute("PRAGMA busy_timeout=0")
-    try:
-        _when_free(sqlite, "BEGIN IMMEDIATE")
-    finally:
-        sqlite.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000:.0f}")
-
-
 def _when_free(sqlite: sqlite3.Connection, statement: str) -> None:
-    """Execute a statement for which SQLite does not wait as it should."""
+    """Execute a statement for which SQLite does not wait as it should; wait with short pauses.
+
+    For the write lock it sleeps 1, 2, 5, 10 ... 100 ms while a busy writer takes it again and again: claims were seen
+    to wait 230 ms beside a result writer that held it for 3 ms at a time.
+    """
     give_up_at = time.monotonic() + BUSY_SECONDS
     while True:
         try:

@@ -218,7 +218,7 @@ def _clear(connection: Connection, marked: Sequence[int], turn: _Turn) -> None:
     One row may be as large as a result, and what it costs to delete is known only when it is done: so each is
     deleted by itself, and there are no more as soon as the turn is over.
     """
-    driver: Any = connection.connection.driver_connection
+    driver: Any = connection.connection.dbapi_connection
     left = ROWS
     for part in _PARTS:
         keys = islice(_keys(driver, part, marked), left)

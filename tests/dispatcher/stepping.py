@@ -71,9 +71,7 @@ class Room:
     def dispatcher(self, pool: ObedientPool) -> Dispatcher:
         catalogue = Catalogue(Code(1, ()), [{"name": "t", "doc": "", "params": {}, "options": {}}], {})
         unchecked: Any = pool
-        return Dispatcher(
-            self.store, unchecked, catalogue, self.settings, now=self.now, clock=self._clock
-        )
+        return Dispatcher(self.store, unchecked, catalogue, self.settings, now=self.now, clock=self._clock)
 
     def _clock(self) -> datetime:
         """Return a little later each time, as a clock does: a step takes a while."""

@@ -1,3 +1,4 @@
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -39,7 +40,8 @@ def test_every_connection_is_set_up(store: Store) -> None:
             assert pragma(connection, "journal_mode") == "wal"
             assert pragma(connection, "foreign_keys") == 1
             assert pragma(connection, "wal_autocheckpoint") == 0
-            assert pragma(connection, "busy_timeout") == 5000
+            # Who writes waits otherwise: see `test_a_second_writer_waits_for_the_first`.
+            assert pragma(connection, "busy_timeout") == (0 if connection is third else 5000)
 
 
 def test_a_durable_write_is_synchronous_and_another_is_not_so_strict(store: Store) -> None:
@@ -120,6 +122,19 @@ def test_a_write_that_raises_leaves_nothing(store: Store) -> None:
         fail()
     with store.read() as connection:
         assert count(connection) == 0
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_so_it_is_with_what_is_written_past_sqlalchemy_and_the_next_write_is_another(
+    store: Store, *, fails: bool
+) -> None:
+    with contextlib.suppress(LookupError), store.write(durable=False) as connection:
+        driver: Any = connection.connection.dbapi_connection
+        driver.execute("PRAGMA user_version = 7")
+        if fails:
+            raise LookupError
+    with store.write(durable=False) as connection:
+        assert pragma(connection, "user_version") == (0 if fails else 7)
 
 
 def test_what_the_tables_refuse_is_not_taken_for_a_store_that_cannot_be_used(store: Store) -> None:
