@@ -33,6 +33,15 @@ def wake(directory: Path) -> None:
         _log.warning("no dispatcher could be woken through %s: %s", directory, error)
 
 
+def is_heard(directory: Path) -> bool:
+    """Whether there is any bell in `directory`; who hangs one later has seen by then what was committed before."""
+    try:
+        with _opened(directory) as folder:
+            return bool(_bells(folder))
+    except OSError:
+        return False
+
+
 class Bell:
     """A dispatcher's own bell: readable when somebody has rung it."""
 

@@ -20,7 +20,7 @@ from jobrunner.reports import Ended, EventKind, Report, error
 TICK_SECONDS: Final = 0.05  #: how often a running attempt is looked at: stop, timeout, memory
 SEND_SECONDS: Final = 0.005  #: between two attempts to hand over a ticket that the Pipe does not take at once
 DEAF_SECONDS: Final = 1.0  #: a process that closed its Pipe has this long to die by itself
-MEASURE_SECONDS: Final = 0.25  #: between two looks at what a job uses that has no memory limit
+MEASURE_SECONDS: Final = 0.25  #: until a look at what a job uses that has no memory limit, and between two
 WEIGH_SECONDS: Final = 1.0  #: between two exact looks at the memory of a job that has children
 OOM_SECONDS: Final = 10.0  #: from when the OOM killer chose a process until that is gone, with all its memory
 LOG_EVENT_CHARACTERS: Final = 60_000  #: a log travels in pieces of at most this
@@ -74,7 +74,8 @@ class Attempt:
         self._stop: Stop | None = None
         self._peak_bytes = 0
         now = time.monotonic()
-        self._weigh_at = self._measure_at = now
+        self._weigh_at = now
+        self._measure_at = now + MEASURE_SECONDS
         self._next_tick = now + TICK_SECONDS
         # The job's time begins when its process has imported the task modules, which must not take for ever either.
         self._started = now if process.is_ready else float("inf")

@@ -28,7 +28,7 @@ from jobrunner.store import catalogue as store_catalogue
 from jobrunner.store import dispatchers, jobs, lost, moves, tally, throughput
 from jobrunner.store import reports as store_reports
 from jobrunner.store.engine import CHECKPOINT_BYTES, CHECKPOINT_BYTES_IDLE, Store
-from jobrunner.wakeup import DISPATCHERS, WATCHERS, wake
+from jobrunner.wakeup import DISPATCHERS, WATCHERS, is_heard, wake
 
 BEAT: Final = timedelta(seconds=1)  #: between heartbeats, and the longest rest: the slow look beside the bell
 #: from a claim until those who watch are told; of jobs that have ended by then, the result writer tells them
@@ -133,7 +133,7 @@ class Dispatcher:
         is_news, self._may_start_more = self._starter.start(
             self.id, now, secure=self._secure, is_rung=is_rung
         )
-        if is_news:  # to whoever watches; those who work come first
+        if is_news and is_heard(self._settings.data / WATCHERS):  # those who work come first
             self._tell_at = self._tell_at or now + TELL
 
     def _secure(self) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 from jobrunner.reports import Report
 
 FLUSH_SECONDS: Final = 0.01  #: what is said travels on after this at the latest
-END_SECONDS: Final = 0.1  #: the same of an end that may wait for those of the tickets after it
+END_SECONDS: Final = 0.2  #: the same of an end that may wait for those of the tickets after it
 FULL_SECONDS: Final = 0.05  #: between two attempts to put something into a full Queue
 LARGE_BYTES: Final = 1 << 18  #: of what is said in one trip
 FEW: Final = 4  #: things in the Queue, behind which something large may go
