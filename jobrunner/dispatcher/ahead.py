@@ -19,6 +19,8 @@ BREATH_SECONDS: Final = (
     0.0005  #: between two looks at what was answered: each costs a trip, whatever it brings
 )
 
+PATIENCE_SECONDS: Final = 0.15  #: by which the first look around is later: it takes the others back
+
 _USAGE: Final = Kind.USAGE.value
 _RESULT: Final = Kind.RESULT.value
 
@@ -49,8 +51,10 @@ def answer(ticket: Ticket, process: Handle, worker: int) -> tuple[Ended, Ran] | 
 class AheadAttempt(Attempt):
     """One of several tickets that a job process has in hand."""
 
-    def __init__(self, ticket: Ticket, process: Handle, **rest: Any) -> None:
+    def __init__(self, ticket: Ticket, process: Handle, *, is_brief: bool, **rest: Any) -> None:
         super().__init__(ticket, process, **rest)
+        self._is_brief = is_brief  # whether it pays to let answers gather
+        self._next_tick += PATIENCE_SECONDS
         self._unsent = memoryview(b"")
         self._is_overdue = False
         self._is_alone = False  # whether it was given back, and handed over anew
@@ -75,7 +79,7 @@ class AheadAttempt(Attempt):
         return self._process.gate.begun == self._ticket.serial
 
     def _hear(self) -> None:
-        if not (self._process.pending or self._process.is_withdrawn):
+        if self._is_brief and not (self._process.pending or self._process.is_withdrawn):
             time.sleep(BREATH_SECONDS)
         super()._hear()
 

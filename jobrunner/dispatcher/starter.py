@@ -1,6 +1,7 @@
 """What starts next: single jobs in bundles, map jobs by chunks, each in its turn."""
 
 import itertools
+import time
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -24,6 +25,8 @@ from jobrunner.store.moves import Claimed
 
 #: until an item is tried again whose last run is not recorded yet
 AGAIN: Final = timedelta(seconds=0.05)
+#: for the Pool's own thread to hand over what was started: else this one would claim what comes next before it
+HAND_OVER_SECONDS: Final = 0.0001
 
 
 class Starter:
@@ -139,6 +142,7 @@ class Starter:
         if self._pool.free and self._is_unsecured:
             secure()
             self._is_unsecured = False
+        has_started = False
         while self._pool.free and self._shelf:
             laid = self._shelf.take(now)
             tickets = laid.tickets
@@ -147,6 +151,9 @@ class Starter:
             if laid.sweep is not None:
                 tickets = [laid.sweep.with_log_bytes_left(ticket) for ticket in tickets]
             self._pool.start(tickets)
+            has_started = True
+        if has_started:
+            time.sleep(HAND_OVER_SECONDS)
 
     def reduce(self, ready: Sequence[Sweep], secure: Callable[[], None]) -> None:
         """Start the reduce tasks of these, as far as workers are free; for `secure` see `start`."""

@@ -30,8 +30,9 @@ from jobrunner.store.engine import Store
 
 TRAIN_BYTES: Final = 1 << 15  #: of tickets that travel together: the Pipe takes more than four times as much
 TICKET_BYTES: Final = 200  #: roughly, beside its parameters
-#: of a task that takes longer, tickets go to the job process one by one: see `ahead`
-BRIEF_SECONDS: Final = 0.005
+BRIEF_SECONDS: Final = (
+    0.005  #: of tickets that take no longer, answers are heard several at a time: see `ahead`
+)
 LATE_SECONDS: Final = 0.3  #: after this a bundle takes longer than it was meant to
 
 
@@ -55,7 +56,7 @@ class Worker:
         self._waiting: deque[Ticket] = deque()  # the rest of the bundle
         self._late_at = 0.0  # when all of it should have been done
         self._has_train = False  # whether some of it was sent ahead
-        self._brief: str | None = None  # the task of the last ticket, if that was brief
+        self._is_brief = False  # whether the last ticket was
         self._limits = limits
         self._store_url = store_url
         self._store: Store | None = None  # to read with, once there is something to reduce
@@ -84,7 +85,7 @@ class Worker:
                 self._waiting.appendleft(ticket)
             else:
                 ran.append(one)
-                self._brief = ticket.task if one.seconds < BRIEF_SECONDS else None
+                self._is_brief = one.seconds < BRIEF_SECONDS
             if not self._is_next_ahead:
                 reap_orphans(self._process.pid)
             if self._waiting:
@@ -161,7 +162,7 @@ class Worker:
         if ticket.reduces:
             return Attempt(ticket, process, after=self._values_of(ticket.job_id), **around)
         if process.has_ahead(ticket):
-            return AheadAttempt(ticket, process, **around)
+            return AheadAttempt(ticket, process, is_brief=self._is_brief, **around)
         return Attempt(ticket, process, **around)
 
     def _values_of(self, job_id: int) -> Iterator[bytes]:
@@ -215,7 +216,7 @@ class Worker:
         train: list[Ticket] = []
         for ticket in (first, *self._waiting):
             room -= TICKET_BYTES + len(ticket.params)
-            if not ticket.is_plain or ticket.task != self._brief or ticket.code != first.code or room < 0:
+            if not ticket.is_plain or ticket.code != first.code or room < 0:
                 break
             train.append(ticket)
         return train
