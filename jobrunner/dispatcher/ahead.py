@@ -45,7 +45,8 @@ def answer(ticket: Ticket, process: Handle, worker: int) -> tuple[Ended, Ran] | 
     process.cpu_seconds = used.process_cpu_seconds
     process.peak_bytes = max(process.peak_bytes, used.peak_memory_bytes)
     peak = used.peak_memory_bytes or None
-    return Ended(Ending.SUCCEEDED, result, None, worker, peak, used.cpu_seconds), Ran(used.seconds)
+    ended = Ended(Ending.SUCCEEDED, result, None, worker, peak, used.cpu_seconds, used.seconds)
+    return ended, Ran(used.seconds)
 
 
 class AheadAttempt(Attempt):

@@ -83,10 +83,7 @@ class Attempt:
         self.survived = True
 
     def run(self) -> Ended | None:
-        """Hand the ticket over and follow it to its end; what it says goes into the outbox.
-
-        Return None if its process died before it had begun.
-        """
+        """Hand the ticket over and follow it to its end, or return None if its process died before it had begun."""
         self._begin()
         while self._last is None and not self._dead:
             self._hear()
@@ -116,6 +113,8 @@ class Attempt:
 
     def _conclude(self, ended: Ended) -> None:
         """Say the last word."""
+        if not self._ticket.reduces:  # whose job has begun long before
+            ended = ended._replace(ran_seconds=self.ran(max(0.0, time.monotonic() - self._started)).seconds)
         self._outbox.add(self._report((), ended))
 
     # -- hearing -------------------------------------------------------------------------------

@@ -10,7 +10,18 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, case, func, insert, literal_column, null, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    bindparam,
+    case,
+    func,
+    insert,
+    literal_column,
+    null,
+    select,
+    update,
+)
 
 from jobrunner import retry
 from jobrunner.errors import StaleAttemptError
@@ -21,7 +32,7 @@ from jobrunner.store.item_reports import ItemRows, MapStanding
 from jobrunner.store.jobs import state_data
 from jobrunner.store.maps import close_all
 from jobrunner.store.quick import Quick, QuickMany, in_list
-from jobrunner.store.tables import attempt, event, job
+from jobrunner.store.tables import Moment, attempt, event, job
 from jobrunner.store.tally import count_moved
 
 
@@ -49,6 +60,13 @@ _SELECT: Final = Quick(
         job.c.queue,
     ).where(job.c.id.in_(in_list("ids")))
 )
+
+
+def _began(claimed_at: ColumnElement[datetime]) -> ColumnElement[datetime]:
+    """Return when an attempt began: not when it was claimed, if it is known to have waited after that."""
+    return func.max(claimed_at, func.coalesce(bindparam("began_at", type_=Moment), claimed_at))
+
+
 _FENCE: Final = (
     (job.c.id == bindparam("job_id"))
     & (job.c.state == literal_column("'running'"))
@@ -74,7 +92,7 @@ _END: Final = QuickMany(
         result=bindparam("new_result"),
         error=bindparam("new_error"),
         due_at=bindparam("new_due_at"),
-        started_at=case((bindparam("new_state") == State.QUEUED, null()), else_=job.c.started_at),
+        started_at=case((bindparam("new_state") == State.QUEUED, null()), else_=_began(job.c.started_at)),
         finished_at=bindparam("new_finished_at"),
         retries_used=job.c.retries_used + bindparam("retries_charged"),
         crash_retries_used=job.c.crash_retries_used + bindparam("crash_retries_charged"),
@@ -87,6 +105,7 @@ _END_ATTEMPT: Final = QuickMany(
     .where(attempt.c.job_id == bindparam("of_job"), attempt.c.number == bindparam("of_number"))
     .values(
         worker=bindparam("new_worker"),
+        started_at=_began(attempt.c.started_at),
         finished_at=bindparam("new_finished_at"),
         outcome=bindparam("new_outcome"),
         error=bindparam("new_error"),
@@ -233,6 +252,7 @@ def _end(job_now: _Standing, at: datetime, ended: Ended, verdict: retry.Verdict,
     due_at = at + timedelta(seconds=verdict.delay_seconds) if verdict.delay_seconds else None
     job_now.state, job_now.version = state, job_now.version + 1
     error_text = None if said is None else json.dumps(said)
+    began_at = None if ended.ran_seconds is None else at - timedelta(seconds=ended.ran_seconds)
     rows.events.append(_event(job_now, EventKind.STATE, at, _told(state, verdict, said, due_at)))
     rows.endings.append(
         {
@@ -245,6 +265,7 @@ def _end(job_now: _Standing, at: datetime, ended: Ended, verdict: retry.Verdict,
             "new_result": ended.result,
             "new_error": None if state in (State.SUCCEEDED, State.CANCELLED) else error_text,
             "new_due_at": due_at,
+            "began_at": began_at,
             "new_finished_at": at if state in FINAL else None,
             "retries_charged": int(verdict.charged == "retries"),
             "crash_retries_charged": int(verdict.charged == "crash_retries"),
@@ -254,15 +275,22 @@ def _end(job_now: _Standing, at: datetime, ended: Ended, verdict: retry.Verdict,
         {
             "of_job": job_now.id,
             "of_number": job_now.attempt,
-            "new_worker": ended.worker,
-            "new_finished_at": at,
-            "new_outcome": ended.ending.value,
             "new_error": error_text,
-            "new_peak_memory_bytes": ended.peak_memory_bytes,
-            "new_cpu_seconds": ended.cpu_seconds,
+            "began_at": began_at,
+            **_used(at, ended),
         }
     )
     return state is State.QUEUED
+
+
+def _used(at: datetime, ended: Ended) -> dict[str, Any]:
+    return {
+        "new_worker": ended.worker,
+        "new_finished_at": at,
+        "new_outcome": ended.ending.value,
+        "new_peak_memory_bytes": ended.peak_memory_bytes,
+        "new_cpu_seconds": ended.cpu_seconds,
+    }
 
 
 def _told(state: State, verdict: retry.Verdict, said: dict[str, Any] | None, due_at: datetime | None) -> str:

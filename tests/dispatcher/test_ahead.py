@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from jobrunner.dispatcher import lines
 from jobrunner.dispatcher.handle import Handle
 from jobrunner.dispatcher.tickets import Code, Limits, Ticket
 from jobrunner.lifecycle import Ending, State
+from jobrunner.reports import EventKind
 from tests.dispatcher.running import MODULES, World, told
 from tests.waiting import eventually
 
@@ -50,8 +52,24 @@ def test_short_jobs_are_claimed_together_and_each_has_its_own_result(served: Wor
     ids = submitted(served, [{"number": number} for number in range(200)])
     done = served.all_finished(ids)
     assert [job.result for job in done] == [str(number) for number in range(200)]
-    assert len({job.started_at for job in done}) < 100
+    claimed_at = {served.events(job_id, EventKind.STATE)[1].at for job_id in ids}
+    assert len(claimed_at) < 100
     assert {paid(served, job_id)[0] for job_id in ids} == {Ending.SUCCEEDED}
+
+
+def test_a_job_has_run_no_longer_than_its_own_task(served: World) -> None:
+    ids = submitted(served, [{"do": "sleeps", "number": 10}] * 100)
+    done = served.all_finished(ids)
+    spans = [(job.started_at, job.finished_at) for job in done if job.started_at and job.finished_at]
+    assert len(spans) == 100
+    began_at, ended_at = min(began for began, _ in spans), max(ended for _, ended in spans)
+    # As many at a time as there are workers: what waits in a bundle is not counted.
+    workers = served.dispatchers()[0].workers
+    assert sum((ended - began for began, ended in spans), timedelta()) <= workers * (ended_at - began_at)
+    assert all(ended - began >= timedelta(milliseconds=10) for began, ended in spans)
+    assert {
+        (one.started_at, one.finished_at) for job_id in ids for one in served.attempts(job_id)[-1:]
+    } == set(spans)
 
 
 def test_what_a_short_job_prints_is_its_own_log(served: World) -> None:

@@ -92,7 +92,35 @@ def test_a_job_that_succeeds_keeps_its_result(books: Books) -> None:
     assert books.told(claimed.id)[-1] == {"state": "succeeded"}
     (attempt,) = books.attempts(claimed.id)
     assert (attempt.outcome, attempt.finished_at, attempt.error) == (Ending.SUCCEEDED, now, None)
+    assert attempt.started_at == START
     assert (attempt.worker, attempt.peak_memory_bytes, attempt.cpu_seconds) == (3, 7, 1.5)
+
+
+@pytest.mark.parametrize("ending", [Ending.SUCCEEDED, Ending.EXCEPTION])
+@pytest.mark.parametrize(
+    ("ran_seconds", "waited_seconds"),
+    [(None, 0.0), (0.5, 1.5), (2.0, 0.0), (60.0, 0.0)],
+    ids=["unknown", "waited for others", "began at once", "longer than it was claimed, says the clock"],
+)
+def test_a_job_that_waited_after_its_claim_began_when_its_task_did(
+    books: Books, ending: Ending, ran_seconds: float | None, waited_seconds: float
+) -> None:
+    claimed = books.running()
+    now = books.later(2)
+    result = "1" if ending is Ending.SUCCEEDED else None
+    books.report(books.end_of(claimed, ending, result=result, ran_seconds=ran_seconds))
+    found, (attempt,) = books.job(claimed.id), books.attempts(claimed.id)
+    assert found.started_at == attempt.started_at == START + timedelta(seconds=waited_seconds)
+    assert found.finished_at == attempt.finished_at == now
+
+
+def test_a_job_that_goes_back_to_the_queue_has_not_begun(books: Books) -> None:
+    claimed = books.running(retries=1)
+    books.later(2)
+    books.report(books.end_of(claimed, Ending.EXCEPTION, ran_seconds=0.5))
+    (attempt,) = books.attempts(claimed.id)
+    assert attempt.started_at == START + timedelta(seconds=1.5)
+    assert (books.job(claimed.id).state, books.job(claimed.id).started_at) == (State.QUEUED, None)
 
 
 def test_a_result_of_null_is_a_result(books: Books) -> None:
