@@ -45,6 +45,7 @@ _OUR_OWN: Final = (
     errors.ConfigurationProblem,
 )
 _LOOKED_AT: Final = 16  # connections, to find an idle one
+_LAST_PLACE_SECONDS: Final = 1.0  # to begin a request, for who gets the last place when nobody else is idle
 _NOBODY_CAME: Final = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED)
 _NO_MORE_FILES: Final = (errno.EMFILE, errno.ENFILE)
 _log: Final = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ class ProblemWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
             plain, address = listener.accept()
         except OSError as error:
             if error.errno in _NO_MORE_FILES:
-                self._close_longest_idle()
+                self._close_longest_idle(None)
             elif error.errno not in _NOBODY_CAME:
                 raise
             return
@@ -121,7 +122,7 @@ class ProblemWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         when_readable = partial(self.on_pending_socket_readable, connection)
         self.poller.register(client, selectors.EVENT_READ, when_readable)
         if self.nr_conns >= self.worker_connections:
-            self._close_longest_idle()
+            self._close_longest_idle(connection)
 
     def handle(self, conn: _Connection) -> Any:
         """Handle a request, with new patience."""
@@ -157,15 +158,20 @@ class ProblemWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         super().murder_pending()
         self.lingering.close_those_due()
 
-    def _close_longest_idle(self) -> None:
+    def _close_longest_idle(self, newest: _Connection | None) -> None:
         for idle in (self.pending_conns, self.keepalived_conns):
             for connection in itertools.islice(idle, _LOOKED_AT):
-                if not connection.sock.has_news():  # else the loop may have it in its hands already
+                # If it has news, the loop may have it in its hands already.
+                if connection is not newest and not connection.sock.has_news():
                     idle.remove(connection)
                     self.poller.unregister(connection.sock)
                     self.nr_conns -= 1
                     connection.close()
                     return
+        if newest is not None:  # its request is on its way, or it must not keep others out for long
+            self.pending_conns.remove(newest)
+            newest.timeout = min(newest.timeout, time.monotonic() + _LAST_PLACE_SECONDS)
+            self.pending_conns.appendleft(newest)  # they are in the order of their ends
 
 
 def _answer(status: HTTPStatus, detail: str) -> bytes:

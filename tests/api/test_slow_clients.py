@@ -7,6 +7,7 @@ import select
 import selectors
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,12 @@ def turned(worker: ProblemWorker) -> ProblemWorker:
     return worker
 
 
+def those_left(worker: ProblemWorker) -> int:
+    """Return how many connections it has, after it has closed those on which nothing came in time."""
+    worker.murder_pending()
+    return int(worker.nr_conns)
+
+
 @pytest.mark.parametrize("has_asked_before", [False, True])
 def test_who_speaks_in_the_moment_in_which_somebody_must_go_is_served(
     tmp_path: Path, has_asked_before: bool
@@ -222,6 +229,22 @@ def test_who_speaks_in_the_moment_in_which_somebody_must_go_is_served(
             assert [key.fileobj is listener for key, _ in worker.poller.select(5)] == [True, False]
             worker.wait_for_and_dispatch_events(5)
             assert oldest.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+def test_who_gets_the_last_place_has_a_moment_to_ask_and_no_longer(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, working(tmp_path, listener, most=1) as worker:
+        with socket.create_connection(listener.getsockname(), timeout=20) as quick:
+            eventually(lambda: turned(worker).pending_conns)
+            quick.sendall(GET + b"Connection: close\r\n\r\n")
+            eventually(lambda: turned(worker).nr_conns == 0)
+            assert quick.recv(65536).startswith(b"HTTP/1.1 200 ")
+        with socket.create_connection(listener.getsockname(), timeout=20) as silent:
+            (its_end,) = eventually(lambda: turned(worker).pending_conns)
+            worker.murder_pending()
+            assert worker.nr_conns == 1
+            assert its_end.timeout - time.monotonic() <= 1.0
+            eventually(lambda: those_left(worker) == 0)
+            assert silent.recv(1) == b""
 
 
 def test_who_is_slow_leaves_room_while_all_others_wait_for_news(tmp_path: Path) -> None:
