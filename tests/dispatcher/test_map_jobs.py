@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from jobrunner.lifecycle import State
+from jobrunner.reports import EventKind
 from jobrunner.store import jobs
 from tests.dispatcher.running import World
 
@@ -68,6 +69,8 @@ def test_a_reduce_task_may_leave_values_unread_and_the_next_job_never_notices(se
     for _ in range(3):
         job = run(served, "same", {"n": {"range": [10, 50_010]}}, 50_000, **more)
         assert job.result == "[10,11,12]"
+        claimed = served.events(job.id, EventKind.STATE)[1]
+        assert job.started_at == claimed.at  # with its items, not with its reduce task
     assert run(served, "same", {"n": [1]}, 1).attempt == 1
 
 
