@@ -55,7 +55,7 @@ class AheadAttempt(Attempt):
     def __init__(self, ticket: Ticket, process: Handle, *, is_brief: bool, **rest: Any) -> None:
         super().__init__(ticket, process, **rest)
         self._is_brief = is_brief  # whether it pays to let answers gather
-        self._next_tick += PATIENCE_SECONDS
+        self._next_tick += min(PATIENCE_SECONDS, ticket.timeout_seconds or PATIENCE_SECONDS)
         self._unsent = memoryview(b"")
         self._is_overdue = False
         self._is_alone = False  # whether it was given back, and handed over anew

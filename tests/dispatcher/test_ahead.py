@@ -1,6 +1,7 @@
 """Short jobs travel together, and each is stopped, charged and heard by itself all the same."""
 
 import json
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -8,8 +9,12 @@ from typing import Any
 
 import pytest
 
+from jobrunner import kernel
 from jobrunner.dispatcher import lines
+from jobrunner.dispatcher.ahead import AheadAttempt
 from jobrunner.dispatcher.handle import Handle
+from jobrunner.dispatcher.outbox import Outbox
+from jobrunner.dispatcher.slots import Slot
 from jobrunner.dispatcher.tickets import Code, Limits, Ticket
 from jobrunner.lifecycle import Ending, State
 from jobrunner.reports import EventKind
@@ -198,6 +203,23 @@ def used(process: Handle, *todo: dict[str, Any]) -> list[lines.Used]:
     """What each of some jobs that travel together used."""
     process.send_ahead([ticket(serial, **params) for serial, params in enumerate(todo, 1)])
     return [lines.meaning(line) for line in heard(process, len(todo)) if line[:1] == b"u"]
+
+
+@pytest.mark.parametrize(("timeout_seconds", "look_seconds"), [(None, 0.2), (60.0, 0.2), (0.01, 0.06)])
+def test_the_first_look_at_one_that_travels_with_others_is_late_but_not_for_its_timeout(
+    process: Handle, timeout_seconds: float | None, look_seconds: float
+) -> None:
+    around: dict[str, Any] = {
+        "slot": Slot(),
+        "limits": LIMITS,
+        "outbox": Outbox(lambda _: None, lambda: 0),
+        "oom": kernel.OomWatch(None),
+        "on_tick": lambda: None,
+    }
+    one = ticket(1)._replace(timeout_seconds=timeout_seconds)
+    before = time.monotonic()
+    attempt = AheadAttempt(one, process, is_brief=False, worker=0, **around)
+    assert before + look_seconds <= attempt._next_tick <= time.monotonic() + look_seconds
 
 
 def test_what_was_taken_back_does_not_begin(process: Handle, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ NEVER = 1e9
 
 Ended = dict[int, Ending]
 Run = Callable[..., Callable[[int], Ended]]
-SLOW = {"do": "sleeps", "number": 60}  # longer than from one look around to the next
+SLOW = {"do": "sleeps", "number": 60}  # longer than from one look around to the next, but for the first
 
 
 def _work(bundles: Sequence[list[dict[str, Any]]], late_seconds: float, queue: "Queue[list[Report]]") -> None:
