@@ -124,8 +124,8 @@ class Store:
         """
         with translated():
             connection = self._writer(durable=durable)
+            sqlite: Any = connection.connection.dbapi_connection
             try:
-                sqlite: Any = connection.connection.dbapi_connection
                 _when_free(sqlite, "BEGIN IMMEDIATE")
                 self._require_same_file()
                 self._require_same_wal()
@@ -133,10 +133,10 @@ class Store:
                 connection.commit()  # if SQLAlchemy was asked for anything
                 sqlite.commit()  # if not
             except BaseException:
-                connection.close()
+                _let_go(connection)
                 raise
             if self._writers[durable]:
-                connection.close()
+                _let_go(connection)
             else:
                 self._writers[durable].append(connection)
 
@@ -146,7 +146,6 @@ class Store:
             return self._writers[durable].pop()
         except IndexError:
             connection = self._engine.connect()
-            connection.detach()  # it is set up like no other
             sqlite: Any = connection.connection.dbapi_connection
             sqlite.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             sqlite.execute("PRAGMA busy_timeout=0")  # `_when_free` waits
@@ -288,6 +287,13 @@ def _set_up(connection: Any, _: ConnectionPoolEntry) -> None:
     cursor.execute(_CACHE)
     cursor.execute("PRAGMA secure_delete=OFF")  # on in Debian: to delete 16 MB would write 16 MB
     cursor.close()
+
+
+def _let_go(writer: Connection) -> None:
+    """Put a writer's connection back, and be it to read through; what was not committed is rolled back."""
+    sqlite: Any = writer.connection.dbapi_connection
+    sqlite.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000:.0f}")
+    writer.close()
 
 
 def _begin(connection: Connection) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection
 
 from jobrunner.api import intake
 from jobrunner.api.intake import Claim, Intake, Stored
@@ -143,14 +143,19 @@ def test_more_than_a_turn_holds_takes_several(door: Door, monkeypatch: pytest.Mo
     assert len(door.rings) == 1 + 3
 
 
-def test_a_commit_that_fails_has_stored_nothing(door: Door) -> None:
-    def failing(_: Any) -> None:
-        raise StoreUnavailableError("the disk is full")
+def test_a_commit_that_fails_has_stored_nothing(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = door.books.store.write
 
-    event.listen(door.books.store.engine, "commit", failing)
-    with pytest.raises(StoreUnavailableError, match="the disk is full"):
-        door.come(job()).result(20)
-    event.remove(door.books.store.engine, "commit", failing)
+    @contextmanager
+    def failing(*, durable: bool) -> Iterator[Connection]:
+        with write(durable=durable) as connection:
+            yield connection
+            raise StoreUnavailableError("the disk is full")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(door.books.store, "write", failing)
+        with pytest.raises(StoreUnavailableError, match="the disk is full"):
+            door.come(job()).result(20)
     assert door.books.counts()[State.QUEUED] == 0
     assert door.come(job()).result(20).ids == [1]
 

@@ -41,15 +41,13 @@ class House:
 
     def __init__(self, directory: Path) -> None:
         self.store = prepared(directory / "jobrunner.db")
-        self.books = Books(self.store, now=NOW)
         self.read = self.written = 0
-        event.listen(self.store.engine, "begin", self._note)
+        event.listen(self.store.engine, "connect", lambda driver, _: driver.set_trace_callback(self._note))
+        self.books = Books(self.store, now=NOW)
 
-    def _note(self, connection: Any) -> None:
-        if "begin" in connection.get_execution_options():
-            self.written += 1
-        else:
-            self.read += 1
+    def _note(self, statement: str) -> None:
+        self.written += statement == "BEGIN IMMEDIATE"
+        self.read += statement == "BEGIN"
 
     def keeper(
         self, *, now: datetime = NOW, monotonic: Callable[[], float] | None = None, **more: Any

@@ -66,6 +66,9 @@ def test_what_is_written_goes_through_one_connection_until_something_fails(store
     with pytest.raises(KeyError):
         used(fails=True)
     assert not store._writers[True]
+    with store.read() as connection:  # through the one that was let go
+        assert connection.connection.dbapi_connection is first
+        assert pragma(connection, "busy_timeout") == 5000
     used()
     with store.read() as connection:
         assert count(connection) == 3
