@@ -58,7 +58,8 @@ class Part:
         return self.process.wait(60)
 
     def kill(self) -> None:
-        for pid in reversed(self.family() if self.is_alive else []):
+        # Parents first: one whose child dies would start another, and be killed before that is known.
+        for pid in self.family() if self.is_alive else []:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
