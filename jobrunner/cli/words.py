@@ -75,8 +75,10 @@ def _figures(done: str, told: MapData, each_second: str) -> str:
 
 
 def rate(given: float) -> str:
-    """Return how many a second, for people."""
-    return f"{given:,.0f}" if given >= 100 else f"{given:.2g}" if given < 1 else f"{given:.1f}"
+    """Return how many a second, for people; less than one in 1,000 s is none."""
+    if given >= 1:
+        return f"{given:,.0f}" if given >= 100 else f"{given:.1f}"
+    return f"{given:.2g}" if given >= 0.001 else "0"
 
 
 def span(seconds: float) -> str:

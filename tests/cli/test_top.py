@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 from rich.console import Console
 
+from jobrunner.cli import words
 from jobrunner.cli.board import frame
 from jobrunner.cli.flow import Flow, sparkline
 from jobrunner.cli.top import _View
@@ -133,6 +134,11 @@ def test_a_frame_tells_counts_rates_and_what_every_worker_does_in_80_columns() -
         "     0  4242  123456  [bold]mypackage.tasks.of_…   50%  1,234       2  5,678,901",
         "     1  4444       -                                0%      0       0          0",
     ]
+
+
+def test_rates_have_two_figures_or_more_and_no_exponent() -> None:
+    given = 0.0, 0.000028, 0.00123, 0.5, 1.0, 99.0, 1234.5
+    assert [words.rate(one) for one in given] == ["0", "0", "0.0012", "0.5", "1.0", "99.0", "1,234"]
 
 
 def test_a_dispatcher_that_is_not_alive_is_marked_and_its_workers_are_not_shown() -> None:
