@@ -146,9 +146,13 @@ class Store:
             return self._writers[durable].pop()
         except IndexError:
             connection = self._engine.connect()
-            sqlite: Any = connection.connection.dbapi_connection
-            sqlite.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-            sqlite.execute("PRAGMA busy_timeout=0")  # `_when_free` waits
+            try:
+                sqlite: Any = connection.connection.dbapi_connection
+                sqlite.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+                sqlite.execute("PRAGMA busy_timeout=0")  # `_when_free` waits
+            except BaseException:
+                connection.close()
+                raise
             return connection
 
     def try_to_write(self) -> None:
@@ -292,14 +296,21 @@ def _set_up(connection: Any, _: ConnectionPoolEntry) -> None:
 def _let_go(writer: Connection) -> None:
     """Put a writer's connection back, and be it to read through; what was not committed is rolled back."""
     sqlite: Any = writer.connection.dbapi_connection
+    sqlite.rollback()  # SQLAlchemy would not, after a commit that failed
     sqlite.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000:.0f}")
     writer.close()
 
 
 def _begin(connection: Connection) -> None:
     sqlite: Any = connection.connection.dbapi_connection
-    if not sqlite.in_transaction:  # else it is a writer's
+    if sqlite.in_transaction:  # begun by `write`
+        return
+    synchronous = connection.get_execution_options().get("synchronous")
+    if synchronous is None:
         sqlite.execute("BEGIN")
+    else:  # Alembic, which writes without `write`
+        sqlite.execute(f"PRAGMA synchronous={synchronous}")
+        _when_free(sqlite, "BEGIN IMMEDIATE")
 
 
 def _when_free(sqlite: sqlite3.Connection, statement: str) -> None:

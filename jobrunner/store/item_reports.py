@@ -219,10 +219,10 @@ def write(connection: Connection, standings: dict[int, MapStanding], rows: ItemR
     """Write the rows, and how far the jobs have come."""
     if rows.values:
         _KEEP.execute(connection, rows.values)
-    if rows.forgotten:
-        _FORGET.execute(connection, rows.forgotten)
     if rows.failures:
         connection.execute(_FAIL, rows.failures)
+    if rows.forgotten:  # after the failures: an item may have failed and then succeeded within one batch
+        _FORGET.execute(connection, rows.forgotten)
     if rows.closed:
         _CLOSE.execute(connection, rows.closed)
     if rows.values or rows.failures:

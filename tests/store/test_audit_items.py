@@ -170,6 +170,15 @@ def test_a_contradiction_about_a_map_job_that_runs_is_found(
     assert any(one.kind is kind and detail in one.detail for one in found(books)), found(books)
 
 
+def test_an_item_may_fail_and_then_succeed_within_one_batch(books: Books) -> None:
+    """As when the result writer stood still meanwhile."""
+    one = mapped(books, 2)
+    first = Report(one.id, one.attempt, books.now, items=(failed(0, is_final=False), values(1, 1)))
+    then = Report(one.id, one.attempt, books.now, items=(values(0, 1),), closed=0)
+    books.report(first, then)
+    assert (books.job(one.id).state, found(books)) == (State.SUCCEEDED, [])
+
+
 def test_a_map_job_that_nobody_brings_to_its_end_is_found(books: Books) -> None:
     one = mapped(books)
     says(one, books, values(0, 9), failed(9, is_final=True))

@@ -152,6 +152,31 @@ def test_what_the_tables_refuse_is_not_taken_for_a_store_that_cannot_be_used(sto
         assert count(connection) == 0
 
 
+@pytest.mark.parametrize("past_sqlalchemy", [False, True])
+def test_a_commit_that_fails_leaves_nothing_to_whoever_reads_through_the_connection_next(
+    store: Store, *, past_sqlalchemy: bool
+) -> None:
+    with store.write(durable=False) as connection:
+        connection.exec_driver_sql(
+            "CREATE TABLE late (job REFERENCES job (id) DEFERRABLE INITIALLY DEFERRED)"
+        )
+
+    def commit_what_is_refused() -> Any:
+        with store.write(durable=True) as connection:
+            driver: Any = connection.connection.dbapi_connection
+            execute = driver.execute if past_sqlalchemy else connection.exec_driver_sql
+            found.append(driver)
+            execute("INSERT INTO late VALUES (7)")
+
+    found: list[Any] = []
+    with pytest.raises((IntegrityError, sqlite3.IntegrityError)):
+        commit_what_is_refused()
+    assert not found[0].in_transaction
+    with store.read() as connection:
+        assert connection.connection.dbapi_connection is found[0]
+        assert connection.exec_driver_sql("SELECT count(*) FROM late").scalar() == 0
+
+
 def test_a_reader_has_one_view_from_its_first_look_to_its_last(store: Store) -> None:
     with store.read() as reader:
         assert count(reader) == 0

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from alembic import command
 from sqlalchemy import Connection
+from sqlalchemy.event import listen
 
 from jobrunner.errors import SchemaVersionError
 from jobrunner.lifecycle import State
@@ -124,6 +125,22 @@ def test_preparing_twice_changes_nothing(empty: Path) -> None:
     assert schema(empty) == before
     with store.read() as connection:
         assert jobs.counts(connection)[State.QUEUED] == 1
+    store.close()
+
+
+def test_who_still_writes_waits_for_an_upgrade_which_is_on_disk_when_it_is_over(empty: Path) -> None:
+    """The API may go on: what it commits between two looks of Alembic would end an upgrade that only reads yet."""
+    store = Store(url_of(empty))
+    told: list[str] = []
+    listen(store.engine, "connect", lambda one, _: one.set_trace_callback(told.append), insert=True)
+    migrations.prepare(store)
+    before = told.index("BEGIN IMMEDIATE")
+    assert "PRAGMA synchronous=FULL" in told[before - 3 : before]
+    began = {one for one in told if one.startswith("BEGIN")}
+    written = [place for place, one in enumerate(told) if one.startswith(("CREATE", "INSERT", "UPDATE"))]
+    assert (written[0] > before, began - {"BEGIN"}) == (True, {"BEGIN IMMEDIATE"})
+    last = max(place for place, one in enumerate(told[: written[-1]]) if one.startswith("BEGIN"))
+    assert told[last] == "BEGIN IMMEDIATE"
     store.close()
 
 
