@@ -29,7 +29,7 @@ class Ended(NamedTuple):
         worker: the index of the worker's slot; None where the worker is not known.
         peak_memory_bytes: the most that was resident at a time; None where nobody could see.
         cpu_seconds: user and system time of the process and of its children that were waited for.
-        ran_seconds: since the task began, which may have waited after it was claimed; None where that is not known.
+        began_at: when the task began, which may have waited after it was claimed; None where that is not known.
         turn: of those that were lost together, how many go on before this one; see `retry.lost_seconds`.
         chunks: of a map job that was lost: the first items of the chunks that may be to blame; None: all in hand.
     """
@@ -40,7 +40,7 @@ class Ended(NamedTuple):
     worker: int | None = None
     peak_memory_bytes: int | None = None
     cpu_seconds: float | None = None
-    ran_seconds: float | None = None
+    began_at: datetime | None = None
     turn: float = 0.0
     chunks: tuple[int, ...] | None = None
 

@@ -118,7 +118,10 @@ def _raw(text: str | None) -> Raw | None:
 
 
 def _waited_seconds(job: Job, now: datetime) -> float:
-    """Return how long the job waited, from when it might have run to its present attempt, its end, or now."""
+    """Return how long the job waited, from when it might have run to its last attempt, its end, or now.
+
+    Earlier attempts are part of that.  Of an attempt that runs, `started_at` is its claim: see `store.reports`.
+    """
     since = job.created_at if job.run_at is None else max(job.created_at, job.run_at)
     until = job.started_at or job.finished_at or now
     return max(0.0, (until - since).total_seconds())

@@ -11,21 +11,25 @@ from typing import Any, Final
 from jobrunner.dispatcher.attempt import Attempt
 from jobrunner.dispatcher.handle import Death, Handle
 from jobrunner.dispatcher.lines import GarbageError, Kind, meaning
+from jobrunner.dispatcher.slots import requested_stop
+from jobrunner.dispatcher.span import Span, span
 from jobrunner.dispatcher.tickets import Ran, Ticket
 from jobrunner.lifecycle import Ending
-from jobrunner.reports import Ended
+from jobrunner.reports import Ended, Report
 
 BREATH_SECONDS: Final = (
     0.0005  #: between two looks at what was answered: each costs a trip, whatever it brings
 )
 
-PATIENCE_SECONDS: Final = 0.15  #: by which the first look around is later: it takes the others back
+PATIENCE_SECONDS: Final = (
+    0.2  #: until the first look around, unless tickets are brief: it takes the others back
+)
 
 _USAGE: Final = Kind.USAGE.value
 _RESULT: Final = Kind.RESULT.value
 
 
-def answer(ticket: Ticket, process: Handle, worker: int) -> tuple[Ended, Ran] | None:
+def answer(ticket: Ticket, process: Handle, worker: int) -> tuple[Report, Ran] | None:
     """Take the answer to a ticket that was read together with those before it.
 
     Return None, and take nothing, if the ticket must be watched: it has no answer yet, has printed, failed, or said
@@ -45,8 +49,10 @@ def answer(ticket: Ticket, process: Handle, worker: int) -> tuple[Ended, Ran] | 
     process.cpu_seconds = used.process_cpu_seconds
     process.peak_bytes = max(process.peak_bytes, used.peak_memory_bytes)
     peak = used.peak_memory_bytes or None
-    ended = Ended(Ending.SUCCEEDED, result, None, worker, peak, used.cpu_seconds, used.seconds)
-    return ended, Ran(used.seconds)
+    ran = span(used, not_before=process.ahead_since, started=process.ahead_since)
+    began_at, ended_at = ran.by_wall_clock()
+    ended = Ended(Ending.SUCCEEDED, result, None, worker, peak, used.cpu_seconds, began_at)
+    return Report(ticket.job_id, ticket.attempt, ended_at, (), ended), Ran(ran.seconds)
 
 
 class AheadAttempt(Attempt):
@@ -55,7 +61,8 @@ class AheadAttempt(Attempt):
     def __init__(self, ticket: Ticket, process: Handle, *, is_brief: bool, **rest: Any) -> None:
         super().__init__(ticket, process, **rest)
         self._is_brief = is_brief  # whether it pays to let answers gather
-        self._next_tick += min(PATIENCE_SECONDS, ticket.timeout_seconds or PATIENCE_SECONDS)
+        patience = 0.0 if is_brief else min(PATIENCE_SECONDS, ticket.timeout_seconds or PATIENCE_SECONDS)
+        self._patient_until = time.monotonic() + patience
         self._unsent = memoryview(b"")
         self._is_overdue = False
         self._is_alone = False  # whether it was given back, and handed over anew
@@ -66,7 +73,10 @@ class AheadAttempt(Attempt):
 
     def ran(self, seconds: float) -> Ran:
         """Return how long it took by the clock of its process: here its answer may have waited."""
-        return Ran(self._used.seconds or seconds)
+        return Ran(self._span().seconds if self._used.began else seconds)
+
+    def _span(self) -> Span:
+        return span(self._used, not_before=self._process.ahead_since, started=self._started)
 
     def _begin(self) -> None:
         if self._process.is_withdrawn and self._is_begun_last:
@@ -92,9 +102,17 @@ class AheadAttempt(Attempt):
         elif not self._process.is_withdrawn:
             raise GarbageError
 
+    def _read_output(self) -> None:
+        if self._last is not None:  # what this one has printed, its process waits for us to read
+            return
+        if self._take_back():  # else whoever comes next might print while this is read: whose would it be?
+            super()._read_output()
+        else:
+            self._process.ignore_output()
+
     def _take_log(self) -> bool:
-        # What is in the pipe is the log of the ticket that has begun last, unless its process waits for us to read it.
-        mine = self._used.printed or self._process.hears_output or self._is_begun_last
+        is_certain = self._process.is_withdrawn or self._dead
+        mine = self._used.printed or self._is_alone or (is_certain and self._is_begun_last)
         return super()._take_log() if mine else False
 
     def _ended_by_death(self, death: Death) -> Ended:
@@ -104,20 +122,29 @@ class AheadAttempt(Attempt):
         return self._ended_by_word(self._used.cpu_seconds, self._used.peak_memory_bytes)
 
     def _tick(self, now: float) -> None:
-        begun = self._process.withdraw()
-        if begun > self._ticket.serial and not self._is_overdue:
-            self._is_overdue = True  # its answer is on its way, or somebody has written over the gate
-            self._on_tick()
+        if now < self._patient_until and requested_stop(self._slot) is None:
             return
-        if begun < self._ticket.serial and not self._is_alone:
-            self._send_again()
-        elif begun == self._ticket.serial:
-            self._started = min(now, max(self._started, self._process.gate.since))
+        if not self._take_back():
+            if not self._is_overdue:
+                self._is_overdue = True  # its answer is on its way
+                self._on_tick()
+                return
+            self._is_alone = True  # no, somebody has written over the gate
         self._process.hear_output()
         super()._tick(now)
+
+    def _take_back(self) -> bool:
+        """Take back what has not begun; return whether this ticket is the one that its process has in hand."""
+        begun, serial = self._process.withdraw(), self._ticket.serial
+        if begun < serial and not self._is_alone:
+            self._send_again()
+        elif begun == serial:
+            self._started = min(time.monotonic(), max(self._started, self._process.gate.since))
+        return self._is_alone or begun == serial
 
     def _send_again(self) -> None:
         """Hand it over as a ticket that travels alone."""
         self._is_alone = True
+        self._process.read_output()  # nobody's, as in `Attempt`: who has printed waits until it is read
         self._unsent = memoryview(self._ticket.line)
         self._started = time.monotonic()

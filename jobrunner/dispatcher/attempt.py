@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any, Final
 
 from jobrunner import kernel, sizes
@@ -13,6 +14,7 @@ from jobrunner.dispatcher.joblog import JobLog
 from jobrunner.dispatcher.lines import Failed, GarbageError, Kind, Used, meaning
 from jobrunner.dispatcher.outbox import Outbox
 from jobrunner.dispatcher.slots import Slot, Stop, requested_stop
+from jobrunner.dispatcher.span import Span, span
 from jobrunner.dispatcher.tickets import Limits, Ran, Ticket
 from jobrunner.lifecycle import Ending
 from jobrunner.reports import Ended, EventKind, Report, error
@@ -20,15 +22,10 @@ from jobrunner.reports import Ended, EventKind, Report, error
 TICK_SECONDS: Final = 0.05  #: how often a running attempt is looked at: stop, timeout, memory
 SEND_SECONDS: Final = 0.005  #: between two attempts to hand over a ticket that the Pipe does not take at once
 DEAF_SECONDS: Final = 1.0  #: a process that closed its Pipe has this long to die by itself
-MEASURE_SECONDS: Final = 0.25  #: until a look at what a job uses that has no memory limit, and between two
+MEASURE_SECONDS: Final = 0.25  #: between two looks at what a job uses that has no memory limit
 WEIGH_SECONDS: Final = 1.0  #: between two exact looks at the memory of a job that has children
 OOM_SECONDS: Final = 10.0  #: from when the OOM killer chose a process until that is gone, with all its memory
 LOG_EVENT_CHARACTERS: Final = 60_000  #: a log travels in pieces of at most this
-
-OOM_KILLED: Final = (
-    "the kernel's OOM killer took its process, for memory ran out: give the task a memory_limit, run fewer workers, "
-    "or allow all of them more (MemoryMax of the unit)"
-)
 
 _SAID: Final = {Kind.PARTIAL.value: EventKind.PARTIAL, Kind.PROGRESS.value: EventKind.PROGRESS}
 _LAST: Final = {Kind.RESULT.value, Kind.ERROR.value}
@@ -74,12 +71,12 @@ class Attempt:
         self._stop: Stop | None = None
         self._peak_bytes = 0
         now = time.monotonic()
-        self._weigh_at = now
-        self._measure_at = now + MEASURE_SECONDS
+        self._weigh_at = self._measure_at = now
         self._next_tick = now + TICK_SECONDS
         # The job's time begins when its process has imported the task modules, which must not take for ever either.
         self._started = now if process.is_ready else float("inf")
         self._kill_at = float("inf") if process.is_ready else now + IMPORT_SECONDS
+        self._said_at: datetime | None = None
         self.survived = True
 
     def run(self) -> Ended | None:
@@ -113,9 +110,14 @@ class Attempt:
 
     def _conclude(self, ended: Ended) -> None:
         """Say the last word."""
+        at = utc_now()
         if not self._ticket.reduces:  # whose job has begun long before
-            ended = ended._replace(ran_seconds=self.ran(max(0.0, time.monotonic() - self._started)).seconds)
-        self._outbox.add(self._report((), ended))
+            began_at, at = self._span().by_wall_clock()
+            ended = ended._replace(began_at=began_at)
+        self._outbox.add(self._report((), ended)._replace(at=max(at, self._said_at or at)))
+
+    def _span(self) -> Span:
+        return span(self._used, not_before=self._started, started=self._started)
 
     # -- hearing -------------------------------------------------------------------------------
 
@@ -217,7 +219,7 @@ class Attempt:
     def _read_what_is_left(self) -> None:
         """Take in what a process that is dead by now had said before."""
         self._take_lines()
-        while self._last is None and self._readable("pipe"):
+        while self._last is None and any(key.data == "pipe" for key, _ in self._process.selector.select(0)):
             self._read_lines()
 
     def _bury(self) -> Death:
@@ -226,9 +228,6 @@ class Attempt:
             self._death = self._process.kill()
             kill_children()
         return self._death
-
-    def _readable(self, source: str) -> bool:
-        return any(key.data == source for key, _ in self._process.selector.select(0))
 
     # -- looking -------------------------------------------------------------------------------
 
@@ -278,9 +277,8 @@ class Attempt:
             self._begin_stop(Stop(Ending.TIMEOUT, self._grace_seconds), now)
 
     def _begin_stop(self, stop: Stop, now: float) -> None:
-        self._stop = stop
-        if not self._process.is_ready:  # the task has not begun: there is nothing to be graceful about
-            stop = stop._replace(grace_seconds=0.0)
+        # Where the task has not begun there is nothing to be graceful about.
+        self._stop = stop = stop if self._process.is_ready else stop._replace(grace_seconds=0.0)
         self._kill_at = min(self._kill_at, now + stop.grace_seconds)
         self._next_tick = min(self._next_tick, self._kill_at)
         self._process.signal_group(signal.SIGTERM if stop.grace_seconds > 0 else signal.SIGKILL)
@@ -288,7 +286,10 @@ class Attempt:
     # -- telling -------------------------------------------------------------------------------
 
     def _report(self, said: tuple[tuple[EventKind, str], ...], ended: Ended | None = None) -> Report:
-        return Report(self._ticket.job_id, self._ticket.attempt, utc_now(), said, ended)
+        at = utc_now()
+        if said:
+            self._said_at = at
+        return Report(self._ticket.job_id, self._ticket.attempt, at, said, ended)
 
     def _ended(self) -> Ended:
         # A process that was told to stop and answers all the same is not trusted with another job.
@@ -329,11 +330,11 @@ class Attempt:
         killed = by_another and death.signal == "SIGKILL"
         oom_killed = self._oom.struck(OOM_SECONDS) if killed else None
         how = {"signal": death.signal, "exit_code": death.exit_code, "oom_killed": oom_killed}
-        why = OOM_KILLED if oom_killed else self._why(ending, death)
+        why = self._why(ending, death.in_words(oom_killed=bool(oom_killed)))
         told = error(ending, why, log_tail=self._log.tail, **how, **used)
         return Ended(ending, error=told, worker=self._worker, **used)
 
-    def _why(self, ending: Ending, death: Death) -> str:
+    def _why(self, ending: Ending, how_it_died: str) -> str:
         if ending is Ending.TIMEOUT:
             return f"it ran past its timeout of {self._ticket.timeout_seconds:g} s"
         if ending is Ending.MEMORY_LIMIT:
@@ -343,6 +344,4 @@ class Attempt:
             return "it spoke garbage on its Pipe: does the task write to descriptors that it did not open?"
         if self._was_deaf:
             return "its process closed the Pipe to its worker: does the task close descriptors that it did not open?"
-        if death.signal is None:
-            return f"its process ended with exit code {death.exit_code} before the task returned"
-        return f"its process was killed by {death.signal}"
+        return how_it_died

@@ -25,6 +25,11 @@ LINE_SPARE_BYTES: Final = (
     4 << 20
 )  #: of a line, beside the largest value: for errors, and what tasks are there
 
+OOM_KILLED: Final = (
+    "the kernel's OOM killer took its process, for memory ran out: give the task a memory_limit, run fewer workers, "
+    "or allow all of them more (MemoryMax of the unit)"
+)
+
 
 class Death(NamedTuple):
     """How a job process ended: by `signal` or with `exit_code`, the other is None; and what it used in all."""
@@ -33,6 +38,14 @@ class Death(NamedTuple):
     exit_code: int | None
     cpu_seconds: float
     peak_memory_bytes: int
+
+    def in_words(self, *, oom_killed: bool) -> str:
+        """Say how it ended, if nobody has told it to."""
+        if oom_killed:
+            return OOM_KILLED
+        if self.signal is None:
+            return f"its process ended with exit code {self.exit_code} before the task returned"
+        return f"its process was killed by {self.signal}"
 
 
 class Greeting(NamedTuple):
@@ -82,6 +95,7 @@ class Handle:
         self.pending: deque[bytes] = deque()  #: lines that were read, and that nobody has taken yet
         self.gate = self.tail.gate
         self._ahead_upto = 0  # the serial of the last ticket that was sent ahead
+        self.ahead_since = 0.0  #: when these were, by `time.monotonic`
         self.is_withdrawn = True  #: whether no ticket may begin that was sent ahead
         self.hears_output = True  #: whether what is printed wakes whoever waits for the process
         self._death: Death | None = None
@@ -99,13 +113,18 @@ class Handle:
 
     # -- tickets that are sent ahead ----------------------------------------------------------------
 
-    def send_ahead(self, tickets: Sequence[Ticket]) -> None:
-        """Hand over several tickets, in the order of their serials; all of them fit into the Pipe."""
-        self._ahead_upto = tickets[-1].serial
+    def send_ahead(self, tickets: Sequence[Ticket], *, hears_output: bool) -> None:
+        """Hand over several tickets, in the order of their serials; all of them fit into the Pipe.
+
+        Args:
+            tickets: which nobody has been handed yet.
+            hears_output: whether to be woken by what they print.  It waits where it is until it is read.
+        """
+        self._ahead_upto, self.ahead_since = tickets[-1].serial, time.monotonic()
         self.gate.open(tickets[0].serial, self._ahead_upto)
         self.is_withdrawn = False
-        self.forget("output")  # it waits by itself until what it has printed is read
-        self.hears_output = False
+        if not hears_output:
+            self.ignore_output()
         if self.send(memoryview(b"".join([ticket.line_ahead for ticket in tickets]))):
             self.signal_group(
                 signal.SIGKILL
@@ -123,6 +142,11 @@ class Handle:
             self.selector.select(0)  # the system call in between: see `gate`
             self._ahead_upto = min(self._ahead_upto, self.gate.begun)
         return self.gate.begun
+
+    def ignore_output(self) -> None:
+        """Be woken no more by what is printed."""
+        self.forget("output")
+        self.hears_output = False
 
     def hear_output(self) -> None:
         """Be woken again by what is printed."""

@@ -165,7 +165,7 @@ class JobProcess:
         job.silence()  # a thread of the task may live on
         self._tidy()
         printed = "serial" in ticket and self._unread_bytes() > 0
-        used = self._meter.read(time.monotonic() - started, printed=printed)
+        used = self._meter.read(started, printed=printed)
         self.say((Kind.USAGE, used), (kind, text))
         if printed:
             self._wait_until_read()
@@ -268,14 +268,15 @@ class _Meter:
         """Return what the process has used since it started, and the children that it waited for."""
         return self._used()[0]
 
-    def read(self, seconds: float, *, printed: bool) -> str:
-        """Return what the attempt used, as a `lines.Used`; the next one begins."""
+    def read(self, began: float, *, printed: bool) -> str:
+        """Return what the attempt used that began then, as a `lines.Used`; the next one begins."""
         total, highest, faults = self._used()
         # The process's own peak may be an earlier job's: then what is resident now is the better figure.
         peak = highest if highest > self._peak_before else self._resident_bytes(faults)
         text = (
             f'{{"cpu_seconds":{total - self._cpu_before:.6f},"process_cpu_seconds":{total:.6f},'
-            f'"peak_memory_bytes":{peak},"seconds":{seconds:.6f},"printed":{"true" if printed else "false"}}}'
+            f'"peak_memory_bytes":{peak},"began":{began:.6f},"seconds":{time.monotonic() - began:.6f},'
+            f'"printed":{"true" if printed else "false"}}}'
         )
         self._cpu_before, self._peak_before = total, highest
         return text

@@ -38,11 +38,15 @@ class GarbageError(Exception):
 
 
 class Used(msgspec.Struct):
-    """What an attempt used; `process_cpu_seconds` is the whole process's since it started."""
+    """What an attempt used; `process_cpu_seconds` is the whole process's since it started.
+
+    The task `began`, by `time.monotonic`, and took `seconds`; 0: not known.
+    """
 
     cpu_seconds: float
     process_cpu_seconds: float
     peak_memory_bytes: int
+    began: float = 0.0
     seconds: float = 0.0
     printed: bool = False  #: whether the process waits until what was printed is read
 

@@ -185,7 +185,8 @@ class Starter:
         """
         self.look()
         self._has_turn_to_keep = False
-        # To look takes no lock from those who have work for it; after a ring it would only take time.
+        # To look takes no lock from those who have work for it.  After a ring there most likely is work, and it would
+        # only take time; a ring for something else, or for several dispatchers, costs an empty write transaction.
         if not (is_rung or moves.is_any_due(self._store, self._clock())):
             return False, ahead
         planned: list[list[Claimed]] = []

@@ -86,6 +86,8 @@ class Worker:
             else:
                 ran.append(one)
                 self._is_brief = one.seconds < BRIEF_SECONDS
+                if not self._is_brief:  # nobody may have looked for the whole of it
+                    self._end_if_orphan()
             if not self._is_next_ahead:
                 reap_orphans(self._process.pid)
             if self._waiting:
@@ -120,9 +122,9 @@ class Worker:
         if found is None:
             return None
         process.jobs += 1
-        ended, ran = found
-        self._outbox.add(Report(ticket.job_id, ticket.attempt, utc_now(), (), ended))
-        self._put_down(ticket, ran, ended.ending)
+        report, ran = found
+        self._outbox.add(report)
+        self._put_down(ticket, ran, Ending.SUCCEEDED)
         return ran
 
     def _watched(self, ticket: Ticket) -> Ran | None:
@@ -207,7 +209,7 @@ class Worker:
         elif process.is_ready and len(train := self._train(ticket)) > 1:
             self._oom.begin()
             self._has_train = True
-            process.send_ahead(train)
+            process.send_ahead(train, hears_output=not self._is_brief)
         return self._process
 
     def _train(self, first: Ticket) -> list[Ticket]:

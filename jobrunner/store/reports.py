@@ -252,7 +252,7 @@ def _end(job_now: _Standing, at: datetime, ended: Ended, verdict: retry.Verdict,
     due_at = at + timedelta(seconds=verdict.delay_seconds) if verdict.delay_seconds else None
     job_now.state, job_now.version = state, job_now.version + 1
     error_text = None if said is None else json.dumps(said)
-    began_at = None if ended.ran_seconds is None else at - timedelta(seconds=ended.ran_seconds)
+    began_at = None if ended.began_at is None else min(ended.began_at, at)
     rows.events.append(_event(job_now, EventKind.STATE, at, _told(state, verdict, said, due_at)))
     rows.endings.append(
         {

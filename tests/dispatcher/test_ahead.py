@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jobrunner import kernel
-from jobrunner.dispatcher import lines
-from jobrunner.dispatcher.ahead import AheadAttempt
+from jobrunner.dispatcher import ahead, lines
+from jobrunner.dispatcher.ahead import AheadAttempt, answer
 from jobrunner.dispatcher.handle import Handle
 from jobrunner.dispatcher.outbox import Outbox
-from jobrunner.dispatcher.slots import Slot
+from jobrunner.dispatcher.slots import Slot, Stop, request_stop
+from jobrunner.dispatcher.span import span
 from jobrunner.dispatcher.tickets import Code, Limits, Ticket
 from jobrunner.lifecycle import Ending, State
-from jobrunner.reports import EventKind
+from jobrunner.reports import EventKind, Report
 from tests.dispatcher.running import MODULES, World, told
 from tests.waiting import eventually
 
@@ -201,25 +204,90 @@ def heard(process: Handle, results: int) -> list[bytes]:
 
 def used(process: Handle, *todo: dict[str, Any]) -> list[lines.Used]:
     """What each of some jobs that travel together used."""
-    process.send_ahead([ticket(serial, **params) for serial, params in enumerate(todo, 1)])
+    process.send_ahead(
+        [ticket(serial, **params) for serial, params in enumerate(todo, 1)], hears_output=False
+    )
     return [lines.meaning(line) for line in heard(process, len(todo)) if line[:1] == b"u"]
 
 
-@pytest.mark.parametrize(("timeout_seconds", "look_seconds"), [(None, 0.2), (60.0, 0.2), (0.01, 0.06)])
-def test_the_first_look_at_one_that_travels_with_others_is_late_but_not_for_its_timeout(
-    process: Handle, timeout_seconds: float | None, look_seconds: float
+def sent_ahead(
+    process: Handle, monkeypatch: pytest.MonkeyPatch, first: Ticket, outbox: Outbox
+) -> AheadAttempt:
+    """An attempt of which the first look around is far away, with another ticket behind it."""
+    monkeypatch.setattr(ahead, "PATIENCE_SECONDS", 1e6)
+    process.send_ahead([first, ticket(first.serial + 1)], hears_output=True)
+    around: dict[str, Any] = {"limits": LIMITS, "oom": kernel.OomWatch(None), "on_tick": lambda: None}
+    slot = Slot(serial=first.serial)
+    return AheadAttempt(first, process, is_brief=False, worker=0, slot=slot, outbox=outbox, **around)
+
+
+def test_the_first_look_at_one_that_travels_with_others_is_in_time_for_its_timeout(
+    process: Handle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    around: dict[str, Any] = {
-        "slot": Slot(),
-        "limits": LIMITS,
-        "outbox": Outbox(lambda _: None, lambda: 0),
-        "oom": kernel.OomWatch(None),
-        "on_tick": lambda: None,
-    }
-    one = ticket(1)._replace(timeout_seconds=timeout_seconds)
-    before = time.monotonic()
-    attempt = AheadAttempt(one, process, is_brief=False, worker=0, **around)
-    assert before + look_seconds <= attempt._next_tick <= time.monotonic() + look_seconds
+    one = ticket(1, do="holds", directory=str(tmp_path))._replace(timeout_seconds=0.3)
+    ended = sent_ahead(process, monkeypatch, one, Outbox(lambda _: None, lambda: 0)).run()
+    assert ended is not None
+    assert ended.ending is Ending.TIMEOUT
+
+
+def test_a_stop_does_not_wait_for_the_first_look(
+    process: Handle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    one = ticket(1, do="holds", directory=str(tmp_path))
+    attempt = sent_ahead(process, monkeypatch, one, Outbox(lambda _: None, lambda: 0))
+    request_stop(attempt._slot, one.serial, Stop(Ending.CANCELLED, 0.0))
+    ended = attempt.run()
+    assert ended is not None
+    assert ended.ending is Ending.CANCELLED
+
+
+def test_what_is_printed_is_read_before_the_first_look_and_is_the_log_of_that_job(
+    process: Handle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe holds a fifth of it: the job would wait for ever."""
+    reports: list[Report] = []
+    outbox = Outbox(reports.extend, lambda: 0)
+    attempt = sent_ahead(process, monkeypatch, ticket(1, do="prints_much"), outbox)
+    ended = attempt.run()
+    outbox.flush()
+    assert ended is not None
+    assert ended.ending is Ending.SUCCEEDED
+    assert "".join(text for one in reports for _, text in one.said) == "x" * 300_000 + "\n"
+    assert process.withdraw() == 1  # who comes after it has not begun
+
+
+def test_a_job_has_begun_before_it_says_anything_and_ended_after_that(served: World) -> None:
+    ids = submitted(served, [{"do": "yields", "number": number} for number in range(100)])
+    for job in served.all_finished(ids):
+        said_at = [one.at for one in served.events(job.id, EventKind.PARTIAL)]
+        moments = [job.started_at, *said_at, job.finished_at]
+        assert moments == sorted(moments, key=str)
+        assert len(moments) == 4
+
+
+def test_jobs_that_are_heard_together_have_each_run_when_they_ran(process: Handle) -> None:
+    tickets = [ticket(serial, do="sleeps", number=20) for serial in (1, 2, 3)]
+    process.send_ahead(tickets, hears_output=False)
+    process.pending.extend(heard(process, 3))
+    for one in tickets:
+        found = answer(one, process, worker=0)
+        assert found is not None
+        report, ran = found
+        assert report.ended is not None
+        assert report.ended.began_at is not None
+        assert report.at - report.ended.began_at >= timedelta(milliseconds=20)
+        assert ran.seconds >= 0.02
+
+
+@given(told=st.floats(allow_nan=False), took=st.floats(allow_nan=False), before=st.floats(0, 1e3))
+def test_when_a_job_ran_lies_between_its_ticket_and_now_whatever_its_process_says(
+    told: float, took: float, before: float
+) -> None:
+    since = time.monotonic() - before
+    found = span(lines.Used(0.0, 0.0, 0, told, took), not_before=since, started=since)
+    assert since <= found.began <= found.ended <= time.monotonic()
+    began_at, ended_at = found.by_wall_clock()
+    assert ended_at - began_at <= timedelta(seconds=found.seconds + 1e-5)
 
 
 def test_what_was_taken_back_does_not_begin(process: Handle, tmp_path: Path) -> None:
@@ -227,7 +295,7 @@ def test_what_was_taken_back_does_not_begin(process: Handle, tmp_path: Path) -> 
     held.mkdir()
     other.mkdir()
     first = ticket(5, do="holds", directory=str(held))
-    process.send_ahead([first, ticket(6, do="holds", directory=str(other))])
+    process.send_ahead([first, ticket(6, do="holds", directory=str(other))], hears_output=False)
     eventually(told(held, "held"))
     assert process.withdraw() == 5
     assert process.has_ahead(first)
@@ -241,10 +309,12 @@ def test_what_was_taken_back_does_not_begin(process: Handle, tmp_path: Path) -> 
 def test_what_was_taken_back_does_not_begin_with_those_that_are_sent_after_it(
     process: Handle, tmp_path: Path
 ) -> None:
-    process.send_ahead([ticket(5, do="holds", directory=str(tmp_path)), *map(ticket, range(6, 100))])
+    process.send_ahead(
+        [ticket(5, do="holds", directory=str(tmp_path)), *map(ticket, range(6, 100))], hears_output=False
+    )
     eventually(told(tmp_path, "held"))
     process.withdraw()
-    process.send_ahead([ticket(100, number=1), ticket(101, number=2)])
+    process.send_ahead([ticket(100, number=1), ticket(101, number=2)], hears_output=False)
     (tmp_path / "go").touch()
     assert [line for line in heard(process, 3) if line[:1] != b"u"] == [b"r0", b"r1", b"r2"]
 

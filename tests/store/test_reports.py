@@ -99,8 +99,8 @@ def test_a_job_that_succeeds_keeps_its_result(books: Books) -> None:
 @pytest.mark.parametrize("ending", [Ending.SUCCEEDED, Ending.EXCEPTION])
 @pytest.mark.parametrize(
     ("ran_seconds", "waited_seconds"),
-    [(None, 0.0), (0.5, 1.5), (2.0, 0.0), (60.0, 0.0)],
-    ids=["unknown", "waited for others", "began at once", "longer than it was claimed, says the clock"],
+    [(None, 0.0), (0.5, 1.5), (2.0, 0.0), (60.0, 0.0), (-1.0, 2.0)],
+    ids=["unknown", "waited for others", "began at once", "before it was claimed", "after its end"],
 )
 def test_a_job_that_waited_after_its_claim_began_when_its_task_did(
     books: Books, ending: Ending, ran_seconds: float | None, waited_seconds: float
@@ -108,7 +108,8 @@ def test_a_job_that_waited_after_its_claim_began_when_its_task_did(
     claimed = books.running()
     now = books.later(2)
     result = "1" if ending is Ending.SUCCEEDED else None
-    books.report(books.end_of(claimed, ending, result=result, ran_seconds=ran_seconds))
+    began_at = None if ran_seconds is None else now - timedelta(seconds=ran_seconds)
+    books.report(books.end_of(claimed, ending, result=result, began_at=began_at))
     found, (attempt,) = books.job(claimed.id), books.attempts(claimed.id)
     assert found.started_at == attempt.started_at == START + timedelta(seconds=waited_seconds)
     assert found.finished_at == attempt.finished_at == now
@@ -116,8 +117,8 @@ def test_a_job_that_waited_after_its_claim_began_when_its_task_did(
 
 def test_a_job_that_goes_back_to_the_queue_has_not_begun(books: Books) -> None:
     claimed = books.running(retries=1)
-    books.later(2)
-    books.report(books.end_of(claimed, Ending.EXCEPTION, ran_seconds=0.5))
+    now = books.later(2)
+    books.report(books.end_of(claimed, Ending.EXCEPTION, began_at=now - timedelta(seconds=0.5)))
     (attempt,) = books.attempts(claimed.id)
     assert attempt.started_at == START + timedelta(seconds=1.5)
     assert (books.job(claimed.id).state, books.job(claimed.id).started_at) == (State.QUEUED, None)
