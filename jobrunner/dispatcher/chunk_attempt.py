@@ -13,7 +13,6 @@ from jobrunner.dispatcher.tickets import Chunk, ItemRun, Limits, Ran, Ticket
 from jobrunner.lifecycle import Ending
 from jobrunner.reports import Ended, EventKind, Report, Values, error
 from jobrunner.reports import ItemFailed as ItemReport
-from jobrunner.retry import CHARGED_TO
 
 ITEM_TRACEBACK_CHARACTERS: Final = 4000  #: of an item's traceback, its end: there may be a million of them
 
@@ -160,11 +159,8 @@ class ChunkAttempt(Attempt):
                 self._fail(item, ended.error)
 
     def _fail(self, item: int, told: dict[str, Any]) -> None:
-        charged = CHARGED_TO.get(Ending(told["kind"]))
-        left = self._chunk.retries if charged == "retries" else self._chunk.crash_retries
-        is_final = charged is None or left <= 0
-        if is_final:
-            charged = None
+        charged = self._chunk.charged(Ending(told["kind"]))
+        is_final = charged is None
         self._items.append(ItemReport(item, told, charged, is_final))
         self._failed.append(ItemRun(item, charged, is_final))
         self._following = item + 1

@@ -52,8 +52,10 @@ class ChunkRun:
         self._max_bytes = max_partial_bytes
 
     def run(self, task: Task, params: dict[str, Any], told_chunk: dict[str, Any], job: CurrentJob) -> str:
-        """Run items until all are done or the time is up; return a `lines.ChunkEnd`."""
+        """Run items until all are done, the time is up or too many have failed; return a `lines.ChunkEnd`."""
         cut = Cut(told_chunk["items"])
+        self._fatal = told_chunk["fatal"]
+        self._may_fail = math.inf if told_chunk["may_fail"] is None else told_chunk["may_fail"]
         function, calls = _calls(task, params, cut)
         started = time.monotonic()
         stop_at = started + (told_chunk["seconds"] or math.inf)
@@ -82,6 +84,8 @@ class ChunkRun:
                 raise
             except BaseException as error:  # noqa: BLE001 - user code: SystemExit and its like end the item alone
                 self._fail(item, error)
+                if self._may_fail < 0:
+                    break
             else:
                 if _forked:
                     self._leave_if_forked()
@@ -119,7 +123,9 @@ class ChunkRun:
     def _fail(self, item: int, error: BaseException) -> None:
         self._leave_if_forked()
         self._send(item)
-        self._say((Kind.ITEM_FAILED, json.dumps({"item": item, **told(error)})))
+        why = told(error)
+        self._may_fail -= why["kind"] in self._fatal
+        self._say((Kind.ITEM_FAILED, json.dumps({"item": item, **why})))
         self._tail.sent(item + 1)
 
 

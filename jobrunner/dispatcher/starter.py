@@ -149,7 +149,7 @@ class Starter:
             if tickets[0].code != self._code:
                 tickets = [ticket._replace(code=self._code) for ticket in tickets]
             if laid.sweep is not None:
-                tickets = [laid.sweep.with_log_bytes_left(ticket) for ticket in tickets]
+                tickets = [laid.sweep.with_what_is_left(ticket) for ticket in tickets]
             self._pool.start(tickets)
             has_started = True
         if has_started:

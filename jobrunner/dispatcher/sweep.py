@@ -55,8 +55,12 @@ class Sweep:
     @property
     def is_unwanted(self) -> bool:
         """Whether what is in hand of it is of no use: too many items have failed, or its job has moved on."""
-        most = self.work.max_failed
-        return self._is_dropped or (most is not None and self._failed > most)
+        return self._is_dropped or (self._may_fail is not None and self._may_fail < 0)
+
+    @property
+    def _may_fail(self) -> int | None:
+        """How many more items may fail; None: all."""
+        return None if self.work.max_failed is None else self.work.max_failed - self._failed
 
     @property
     def hands_out_nothing(self) -> bool:
@@ -140,11 +144,12 @@ class Sweep:
             crash_retries=self.work.crash_retries - tries.crash_retries_used,
             once=self.work.crash_retries == 0,
             log_bytes=self._log_bytes,
+            may_fail=self._may_fail,
         )
 
-    def with_log_bytes_left(self, ticket: Ticket) -> Ticket:
-        """Return a chunk that lay ready as it is handed out: meanwhile others may have printed."""
-        chunk = ticket.chunk and ticket.chunk._replace(log_bytes=self._log_bytes)
+    def with_what_is_left(self, ticket: Ticket) -> Ticket:
+        """Return a chunk that lay ready as it is handed out: meanwhile others may have printed, or failed."""
+        chunk = ticket.chunk and ticket.chunk._replace(log_bytes=self._log_bytes, may_fail=self._may_fail)
         return ticket._replace(chunk=chunk)
 
     def may_be_open(self, chunk: Chunk) -> bool:

@@ -3,6 +3,9 @@
 import json
 from typing import NamedTuple
 
+from jobrunner.lifecycle import Ending
+from jobrunner.retry import CHARGED_TO, Budget
+
 
 class Code(NamedTuple):
     """The user code that a job process has loaded.
@@ -27,6 +30,8 @@ class Chunk(NamedTuple):
         crash_retries: the same.
         once: whether none may be run twice, whatever happens.
         log_bytes: of what they print that may be kept.
+        may_fail: how many may fail for good; with one more the job is to fail, and no further item is begun.
+            None: all.
     """
 
     first: int
@@ -37,6 +42,20 @@ class Chunk(NamedTuple):
     crash_retries: int
     once: bool
     log_bytes: int
+    may_fail: int | None
+
+    def charged(self, ending: Ending) -> Budget | None:
+        """Return which budget pays for a run of an item that ended so; None: none, the item has failed for good."""
+        budget = CHARGED_TO.get(ending)
+        left = self.retries if budget == "retries" else self.crash_retries
+        return budget if left > 0 else None
+
+    @property
+    def told(self) -> str:
+        """The chunk as a job process reads it: `fatal` is by what an item fails for good."""
+        fatal = [one for one in (Ending.EXCEPTION, Ending.UNSERIALIZABLE) if self.charged(one) is None]
+        limits = {"seconds": self.seconds, "may_fail": self.may_fail, "fatal": fatal}
+        return f'{{"items":{self.items},{json.dumps(limits)[1:]}'
 
 
 class Ticket(NamedTuple):
@@ -77,7 +96,7 @@ class Ticket(NamedTuple):
     def _line(self, more: str) -> bytes:
         head = f'{{"id":{self.job_id},"attempt":{self.attempt},"task":{json.dumps(self.task)}'
         if self.chunk is not None:
-            more = f',"chunk":{{"items":{self.chunk.items},"seconds":{json.dumps(self.chunk.seconds)}}}'
+            more = f',"chunk":{self.chunk.told}'
         elif self.reduces:
             more = ',"reduces":true'
         return f'{head},"params":{self.params}{more}}}\n'.encode()

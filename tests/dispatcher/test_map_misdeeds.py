@@ -167,6 +167,28 @@ def test_a_job_ends_early_when_more_items_have_failed_than_may(world: World, tmp
     assert max(job.runs().values()) <= 2
 
 
+def test_a_chunk_begins_nothing_more_once_more_of_its_items_have_failed_than_may(
+    world: World, tmp_path: Path
+) -> None:
+    job = sweep(world, tmp_path, "fails_unless", 2000, max_failed=4, chunk_size=1000, max_parallel=1)
+    done = job.finished()
+    assert done.state is State.FAILED
+    assert "5 of 2000 items failed (max_failed is 4, 1987 did not run)" in str(done.error)
+    assert set(job.failures()) == {0, 3, 6, 9, 12}
+    assert set(job.runs()) == set(range(13))
+    (tmp_path / "fixed").touch()
+    again(job, only_failed=True)
+    assert job.finished().state is State.SUCCEEDED
+    assert job.runs() == {n: 1 + (n in {0, 3, 6, 9, 12}) for n in range(2000)}
+
+
+def test_what_failed_in_chunks_before_counts_too(world: World, tmp_path: Path) -> None:
+    job = sweep(world, tmp_path, "fails_unless", 1000, max_failed=5, chunk_size=10, max_parallel=1)
+    assert job.finished().state is State.FAILED
+    assert set(job.failures()) == {0, 3, 6, 9, 12, 15}  # four of the first chunk, two of the second
+    assert set(job.runs()) == set(range(16))
+
+
 def test_a_paused_queue_hands_out_no_chunk_until_it_is_resumed(world: World, tmp_path: Path) -> None:
     job = sweep(world, tmp_path, "passes", 12, params={"step": 3}, chunk_size=3, max_parallel=1, queue="slow")
     eventually(job.has_begun(0))

@@ -447,6 +447,23 @@ def test_a_map_job_that_failed_too_often_ends_with_the_chunk_that_lies_ready(roo
     assert not pool.in_hand
 
 
+def test_a_chunk_that_lay_ready_knows_how_many_have_failed_meanwhile(room: Room) -> None:
+    pool = ObedientPool(size=1)
+    room.submit_map(1000, max_failed=2, chunk_size=1)
+    dispatcher = room.dispatcher(pool)
+    for _ in range(2):
+        dispatcher.step(room.now)
+        room.chunk(pool)
+    dispatcher.step(room.now)
+    dispatcher.step(room.now)
+    told = []
+    for _ in range(2):
+        told += [ticket.chunk.may_fail for ticket in pool.in_hand if ticket.chunk is not None]
+        room.fail_chunk(pool, is_final=True)
+        dispatcher.step(room.now)
+    assert told == [2, 1]
+
+
 def pause(room: Room, dispatcher: Dispatcher) -> None:
     with room.store.write(durable=False) as connection:
         queues.pause(connection, "default", now=room.now)

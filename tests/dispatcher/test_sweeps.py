@@ -1,5 +1,6 @@
 """Map jobs, step by step: who gets a worker, how large a chunk is, how a sweep ends.  See `stepping`."""
 
+import json
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -116,6 +117,17 @@ def test_a_chunk_size_that_was_asked_for_is_kept_to(room: Room) -> None:
     ticket = pool.bundles[0][0]
     assert ticket.chunk is not None
     assert ticket.chunk.seconds is None
+
+
+@pytest.mark.parametrize(
+    ("retries", "fatal"), [(0, ["exception", "unserializable"]), (1, ["unserializable"])]
+)
+def test_a_chunk_is_told_what_fails_an_item_for_good(room: Room, retries: int, fatal: list[str]) -> None:
+    pool = ObedientPool(size=1)
+    room.submit_map(10, retries=retries, max_failed=3)
+    room.dispatcher(pool).step(room.now)
+    told = json.loads(pool.bundles[0][0].line)["chunk"]
+    assert (told["may_fail"], told["fatal"]) == (3, fatal)
 
 
 def test_no_more_chunks_than_may_be_parallel_are_handed_out(room: Room) -> None:
