@@ -12,6 +12,9 @@ from jobrunner.api.pointers import MAX_ERRORS
 _MOST: Final = 10**18  # that a range may reach
 _BOUND: Final = {"type": "integer", "minimum": -_MOST, "maximum": _MOST}
 _NAME_CHARACTERS: Final = 200
+_NO_ITEMS: Final = "is an empty list: give at least one object of parameters"
+_NO_AXES: Final = 'is an empty object: name at least one parameter and its values, as in {"n": [1, 2]}'
+_NO_VALUES: Final = "is an empty list: give at least one value"
 
 
 class MapSpec(Strict):
@@ -29,9 +32,7 @@ class MapSpec(Strict):
         if type(value) not in (list, dict):
             raise TypeError
         if not value:
-            raise ValidationError(
-                "must have at least one item" if type(value) is list else "must name at least one parameter"
-            )
+            raise ValidationError(_NO_ITEMS if type(value) is list else _NO_AXES)
         if type(value) is list:
             flaws: dict[Any, Any] = dict(_not_objects(value))
         else:
@@ -95,7 +96,7 @@ def _not_objects(items: list[Any]) -> Iterator[tuple[int, list[str]]]:
 def _axis_flaw(axis: Any) -> Any:
     """Return what is wrong with the values of one parameter, as marshmallow wants it; None if nothing is."""
     if type(axis) is list:
-        return None if axis else ["must have at least one value"]
+        return None if axis else [_NO_VALUES]
     if type(axis) is not dict or axis.keys() != {"range"}:
         return ['must be a list of values, or {"range": [start, stop]} or {"range": [start, stop, step]}']
     bounds = axis["range"]
@@ -106,9 +107,15 @@ def _axis_flaw(axis: Any) -> Any:
         flaws = {2: ["must not be 0"]}
     if flaws:
         return {"range": flaws}
-    if not range(*map(whole, bounds)):
-        return {"range": ["is empty: as in Python, it ends before `stop`"]}
-    return None
+    return _emptiness([whole(one) for one in bounds])
+
+
+def _emptiness(bounds: list[int]) -> Any:
+    """Return what is wrong with a range without numbers; None if it has some."""
+    if range(*bounds):
+        return None
+    where = "below start, for step is negative" if bounds[2:] and bounds[2] < 0 else "above start"
+    return {"range": [f"{bounds} is empty: it ends before stop, so stop must be {where}"]}
 
 
 def with_whole_ranges(spec: list[Any] | dict[str, Any]) -> list[Any] | dict[str, Any]:
