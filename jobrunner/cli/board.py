@@ -98,7 +98,7 @@ class _Sparkline:
 
 
 def _maps(jobs: Sequence[JobData]) -> Table:
-    table = _table(("MAP JOB",), ("SHARE", "ITEMS", "FAILED", "A SECOND", "LEFT"))
+    table = _table(("MAP JOB",), ("DONE", "ITEMS", "FAILED", "A SECOND", "LEFT"))
     for job in jobs:
         told = job["map"]
         if told is None:
@@ -111,7 +111,7 @@ def _maps(jobs: Sequence[JobData]) -> Table:
             words.number(told["items"]),
             words.number(told["failed"]),
             "" if per_second is None else words.rate(per_second),
-            "" if left is None else words.span(left),
+            job["reason"] or ("" if left is None else words.span(left)),
         )
         table.add_row(*map(Text, cells))
     return table

@@ -78,7 +78,7 @@ class _View:
         """Return a frame of how things stand now."""
         stats = self._client.stats()
         self._flow.note(stats)
-        self._learn_jobs(set(_jobs_in_hand(stats)))
+        self._learn_jobs(set(_jobs_in_hand(stats)), stats["jobs"][State.RUNNING])
         self._last = stats
         return self._frame(stats)
 
@@ -95,10 +95,13 @@ class _View:
     def _frame(self, stats: Stats, trouble: str = "") -> RenderableType:
         return frame(stats, self._flow, self._tasks, self._client.url, trouble=trouble, maps=self._maps)
 
-    def _learn_jobs(self, ids: set[int]) -> None:
-        """Ask which task each of these jobs is of, unless all are known, and how far map jobs have come."""
+    def _learn_jobs(self, ids: set[int], running_count: int) -> None:
+        """Ask which task each of these jobs is of, unless all are known, and how far map jobs have come.
+
+        One that is paused runs too, and is in no worker's hands.
+        """
         known = {job_id: task for job_id, task in self._tasks.items() if job_id in ids}
-        if ids - known.keys() or self._maps:
+        if ids - known.keys() or self._maps or running_count > len(ids):
             running = list(self._client.jobs(state=State.RUNNING, limit=_MOST_RUNNING))
             known |= {job.id: job.task for job in running}
             self._maps = [job.data for job in running if job.map is not None]

@@ -147,15 +147,21 @@ def test_a_dispatcher_that_is_not_alive_is_marked_and_its_workers_are_not_shown(
     assert _lines(_stats(100))[-1] == "no dispatcher runs: jobs wait; `jobrunner serve` starts one"
 
 
-def test_map_jobs_that_run_are_shown_with_their_share_and_the_time_left() -> None:
+def test_map_jobs_that_run_are_shown_with_how_much_is_done_and_the_time_left_or_why_there_is_none() -> None:
     told = {"items": 1_000_000, "done": 249_990, "failed": 10, "per_second": 12_345.6, "eta_seconds": 61.0}
     progress = {"done": 250_000, "total": 1_000_000, "message": None}
-    maps = [swept(job(id=7, task="a.b", progress=progress), **told), swept(job(id=8))]
+    seven = job(id=7, task="a.b", progress=progress)
+    maps = [
+        swept(seven | {"reason": None}, **told),
+        swept(job(id=8, reason=None)),
+        swept(seven | {"reason": "queue paused"}, **told),
+    ]
     lines = _lines(_stats(100), maps=maps)
-    start = lines.index("MAP JOB  TASK                        SHARE      ITEMS  FAILED  A SECOND     LEFT")
-    assert lines[start + 1 : start + 3] == [
-        "      7  a.b                           25%  1,000,000      10    12,346  1.0 min",
-        "      8  examples.primes                            3       0",
+    start = lines.index("MAP JOB  TASK                    DONE      ITEMS  FAILED  A SECOND          LEFT")
+    assert lines[start + 1 : start + 4] == [
+        "      7  a.b                      25%  1,000,000      10    12,346       1.0 min",
+        "      8  examples.primes                       3       0",
+        "      7  a.b                      25%  1,000,000      10    12,346  queue paused",
     ]
 
 
@@ -182,12 +188,24 @@ def test_map_jobs_are_looked_at_again_each_time_and_other_jobs_once(server: Serv
         return [request.path.partition("?")[0] for request in server.requests]
 
     view = _View(client)
-    busy = _stats(100, _dispatcher(_slot(job_id=7)))
+    running = {"queued": 0, "running": 1}
+    busy = _stats(100, _dispatcher(_slot(job_id=7)), jobs=running)
     page = {"items": [swept(job(id=7, state="running"), done=1)], "next": None}
     assert looks(busy, page) == ["/stats", "/jobs"]
     assert looks(busy, page) == ["/stats", "/jobs"]
     assert looks(busy, {"items": [job(id=7, state="running")], "next": None}) == ["/stats", "/jobs"]
     assert looks(busy) == ["/stats"]
+
+
+def test_a_map_job_that_is_paused_is_found_though_no_worker_has_it(server: Server, client: Client) -> None:
+    idle = _stats(100, _dispatcher(_slot()), jobs={"queued": 0, "running": 1})
+    paused = swept(job(id=7, task="a.b", state="running", reason="queue paused"))
+    server.replies = [Reply(idle), Reply({"items": [paused], "next": None})]
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    console.print(_View(client).look())
+    assert isinstance(console.file, io.StringIO)
+    (row,) = [line for line in console.file.getvalue().splitlines() if " a.b " in line]
+    assert row.endswith(" queue paused")
 
 
 # -- the command ---------------------------------------------------------------------------------
