@@ -93,10 +93,10 @@ def _print_table(found: Iterator[ItemData], limit: int) -> None:
 
 
 def _row(one: ItemData) -> tuple[str, ...]:
-    error = one["error"]
-    came_of_it = words.value(one["value"]) if error is None else words.failure(error)
-    cells = (words.value(one["params"]), came_of_it)
-    return str(one["index"]), one["state"], *(words.short(cell, _LONGEST_CELL) for cell in cells)
+    params, value = (words.short(words.value(cell), _LONGEST_CELL) for cell in (one["params"], one["value"]))
+    # An error may name its remedy at the end.
+    came_of_it = value if one["error"] is None else words.failure(one["error"])
+    return str(one["index"]), one["state"], params, came_of_it
 
 
 def _print(values: Iterable[Any]) -> None:

@@ -7,9 +7,10 @@ from typing import Any, Final
 
 from jobrunner.answers import Failure
 from jobrunner.client import AttemptData, JobData, MapData, PartialData
+from jobrunner.client.errors import cause
 from jobrunner.lifecycle import FINAL
 
-_LONGEST_FAILURE: Final = 200  #: characters, where a failure has one line
+_LONGEST_FAILURE: Final = 300  #: characters, where a failure has one line
 _UNITS: Final = (("d", 86_400), ("h", 3600), ("min", 60))
 
 
@@ -111,15 +112,14 @@ def outcome(job: JobData, most: int | None = None) -> Iterator[str]:
         yield f"result: {value(job['result'], most)}"
     error = job["error"]
     if error is not None:
-        yield f"{error['kind']}: {error['message']}"
+        yield cause(error)
         for name in ("traceback", "log_tail"):
             yield from str(error.get(name) or "").splitlines()
 
 
 def failure(error: Failure) -> str:
-    """Say on one line what went wrong: `exception: ValueError: no`."""
-    said = (error["kind"], error.get("type"), error["message"])
-    return short(": ".join(word for word in said if word), _LONGEST_FAILURE)
+    """Say on one line what went wrong: `ValueError: no`."""
+    return short(cause(error), _LONGEST_FAILURE)
 
 
 def ended(one: AttemptData) -> str:

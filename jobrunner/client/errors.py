@@ -47,6 +47,13 @@ class ProblemError(ClientError):
         return self.detail or self.title
 
 
+def cause(error: Failure) -> str:
+    """Say of which kind a failure is, an exception by its type, and its message, unless that says the kind itself."""
+    kind = (error.get("type") if error["kind"] == "exception" else None) or error["kind"]
+    message = error["message"]
+    return message if f": {kind}: " in message else ": ".join(filter(None, (kind, message)))
+
+
 class JobFailedError(ClientError):
     """The job failed.
 
@@ -72,8 +79,7 @@ class JobFailedError(ClientError):
             self.__cause__ = RemoteTraceback(traceback)
 
     def __str__(self) -> str:
-        said = f"{self.type}: {self.message}" if self.type else f"{self.kind}: {self.message}"
-        return f"job {self.job_id} failed: {said}"
+        return f"job {self.job_id} failed: {cause(self.error)}"
 
 
 class JobCancelledError(ClientError):

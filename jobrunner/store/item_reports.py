@@ -234,5 +234,5 @@ def write(connection: Connection, standings: dict[int, MapStanding], rows: ItemR
 
 
 def _short(told: dict[str, Any]) -> str:
-    kind = told["type"] or told["kind"]
+    kind = (told["kind"] == Ending.EXCEPTION and told["type"]) or told["kind"]
     return f"{kind}: {told['message']}"[:1000]

@@ -144,15 +144,15 @@ def test_follow_tells_the_attempts_apart_and_why_each_ended(run: Run) -> None:
     assert done.stdout.splitlines() == [
         "job 42 running",
         "partial: 1",
-        "attempt 1 ended: exception: ValueError: no never",
+        "attempt 1 ended: ValueError: no never",
         "job 42 queued: backing off",
         "job 42 running, attempt 2",
         "partial: 2",
-        "attempt 2 ended: exception: ValueError: no never",
+        "attempt 2 ended: ValueError: no never",
         "attempt 3",
         "attempt 3 ended: released",
         "job 42 failed after 1.25 s",
-        "exception: no",
+        "ValueError: no",
         "Traceback:",
         "  here",
     ]
@@ -180,7 +180,7 @@ def test_a_failure_is_shown_with_its_cause_and_where_it_happened(run: Run) -> No
     done = run("show", "42", "--follow", replies=[job(), ended("failed", 3, error=ERROR)])
     assert done.stdout.splitlines() == [
         "job 42 failed after 1.25 s",
-        "exception: no",
+        "ValueError: no",
         "Traceback:",
         "  here",
     ]
@@ -231,7 +231,7 @@ def test_list_shows_a_job_a_line_with_what_came_of_it(run: Run) -> None:
     ]
     assert lines[1].startswith("1234  succeeded  examples.primes  2026-11-23 01:02:03  1.25 s  result: {")
     assert lines[1].endswith("x…")
-    assert [line.split("  ")[-1] for line in lines[2:]] == ["exception: no", "1, one", "2026-11-23 01:02:03"]
+    assert [line.split("  ")[-1] for line in lines[2:]] == ["ValueError: no", "1, one", "2026-11-23 01:02:03"]
 
 
 def test_list_asks_for_what_is_wanted(run: Run, server: Server) -> None:

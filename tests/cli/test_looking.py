@@ -22,7 +22,7 @@ def test_attempts_are_listed_with_what_they_took_and_how_they_ended(run: Run, se
     assert server.requests[0].path == "/jobs/42/attempts"
     assert done.stdout.splitlines() == [
         "ATTEMPT  STARTED (UTC)        RAN    CPU     MEMORY  DISPATCHER  WORKER  OUTCOME",
-        "1        2026-11-23 01:02:03  2.5 s  1.25 s  3.0 MB  3           0       exception: ValueError: no never",
+        "1        2026-11-23 01:02:03  2.5 s  1.25 s  3.0 MB  3           0       ValueError: no never",
         "2        2026-11-23 01:02:03                         3                   runs",
     ]
     assert json.loads(run("attempts", "42", "--json", replies=[listed]).stdout) == listed["items"]

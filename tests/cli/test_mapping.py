@@ -127,7 +127,7 @@ def test_a_map_job_that_failed_ends_the_follower_with_1_and_what_was_reduced_is_
     failed = swept(ended("failed", 6, error=FAILED), items=1000, done=998, failed=2)
     done = run("show", "42", "--follow", replies=[QUEUED, failed])
     assert done.exit_code == 1
-    assert "exception: 2 of 1000 items failed, the first is item 17: ValueError: no" in done.stdout
+    assert "\n2 of 1000 items failed, the first is item 17: ValueError: no" in done.stdout
     reduced = swept(ended("succeeded", 6, result=55), done=3, reduce={"task": "a.total", "params": {}})
     assert run("show", "42", "--follow", replies=[QUEUED, reduced]).stdout.splitlines()[-1] == "result: 55"
 
@@ -195,7 +195,8 @@ def test_a_result_is_json_on_a_line_and_of_a_map_job_each_value(run: Run, server
     ("arguments", "last", "status", "said"),
     [
         ([], swept(ended("failed", 6, error=FAILED)), 1, "2 of 1000 items failed"),
-        ([], ended("failed", 6, error=ERROR), 1, "job 42 failed after 1.25 s: exception: ValueError: no"),
+        ([], swept(ended("failed", 6, error=FAILED)), 1, "after 1.25 s: 2 of 1000"),
+        ([], ended("failed", 6, error=ERROR), 1, "job 42 failed after 1.25 s: ValueError: no"),
         ([], ended("cancelled", 6), 3, "job 42 cancelled after 1.25 s"),
         (["--timeout=0"], running(6), 124, "time is up: job 42 running"),
     ],
@@ -214,12 +215,25 @@ def test_items_are_a_table_of_some_or_lines_of_all(run: Run, server: Server) -> 
     assert done.stdout.splitlines() == [
         "INDEX  STATE      PARAMS    VALUE OR ERROR",
         '0      succeeded  {"n": 0}  1',
-        '1      failed     {"n": 1}  exception: ValueError: no',
+        '1      failed     {"n": 1}  ValueError: no',
     ]
     assert done.stderr == "there are more: --after 1, or --limit, or --json for all\n"
     assert server.requests[0].path == "/jobs/42/items?state=failed&after=5"
     whole = run("items", "42", "--json", replies=[lines(*told), items()])
     assert [json.loads(line) for line in whole.stdout.splitlines()] == told
+
+
+def test_the_remedy_at_the_end_of_an_error_is_shown(run: Run) -> None:
+    why = (
+        "the value comes to 2.0 MB of JSON, max_partial_bytes is 1048576 (1.0 MB): "
+        "write it to a file and give back its path, or raise the limit"
+    )
+    error = {"kind": "unserializable", "type": "jobrunner.errors.UnserializableError", "message": why}
+    done = run("items", "42", replies=[lines(*items(error, "x" * 60)["items"]), items()])
+    assert done.stdout.splitlines()[1:] == [
+        f'0      failed     {{"n": 0}}  unserializable: {why}',
+        f'1      succeeded  {{"n": 1}}  "{"x" * 48}…',
+    ]
 
 
 def test_values_are_partial_results_with_an_index(run: Run) -> None:

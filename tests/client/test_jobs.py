@@ -131,6 +131,24 @@ def test_a_crash_is_named_by_its_kind(server: Server, client: Client) -> None:
     assert caught.value.__cause__ is None
 
 
+@pytest.mark.parametrize(
+    ("kind", "type_", "message", "said"),
+    [
+        ("exception", "ValueError", "no", "ValueError: no"),
+        ("exception", "ValueError", "", "ValueError"),
+        ("exception", "ValueError", "2 items failed: ValueError: no", "2 items failed: ValueError: no"),
+        ("exception", "ValueError", "2 items failed: lost: no", "ValueError: 2 items failed: lost: no"),
+        ("unserializable", "a.UnserializableError", "{1} is a set", "unserializable: {1} is a set"),
+        ("crashed", None, "2 items failed: crashed: SIGSEGV", "2 items failed: crashed: SIGSEGV"),
+    ],
+)
+def test_of_which_kind_a_failure_is_is_said_once(
+    kind: str, type_: str | None, message: str, said: str
+) -> None:
+    failure: Any = {"kind": kind, "type": type_, "message": message}
+    assert str(JobFailedError(42, failure)) == f"job 42 failed: {said}"
+
+
 def test_a_cancelled_job_has_no_result(server: Server, client: Client) -> None:
     server.replies = [Reply(job(state="cancelled"))]
     with pytest.raises(JobCancelledError, match="job 42 was cancelled"):

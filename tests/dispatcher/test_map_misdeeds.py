@@ -44,7 +44,7 @@ def again(job: Sweep, *, only_failed: bool) -> None:
     [
         ("exits", "exception", "7"),
         ("is too large", "unserializable", "max_partial_bytes"),
-        ("is no JSON", "unserializable", "UnserializableError"),
+        ("is no JSON", "unserializable", "the first is item 3: unserializable: the value is"),
         ("writes garbage", "crashed", "garbage"),
         ("dies", "crashed", "SIGKILL"),
     ],
