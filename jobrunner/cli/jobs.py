@@ -111,13 +111,14 @@ def cancel(*, job_id: int, grace: float | None, as_json: bool, url: str) -> None
 
 @click.command(cls=Command)
 @id_argument(State.FAILED, State.CANCELLED)
-@click.option(
-    "--only-failed", is_flag=True, help="Of a map job: keep what has succeeded, run only the other items."
-)
+@click.option("--only-failed", is_flag=True, help="Of a map job: keep what has succeeded, run only the rest.")
 @json_option
 @url_option
 def retry(*, job_id: int, only_failed: bool, as_json: bool, url: str) -> None:
-    """Queue a failed or cancelled job again: same id, next attempt.
+    """Queue a failed or cancelled job again: same id, next attempt, with all its retries.
+
+    Of a map job all items run again, and what they gave before is no result any more; --only-failed keeps the values
+    that are there, and runs what has failed or did not run.
 
     $ jobrunner retry 42
     $ jobrunner retry 42 --only-failed

@@ -30,7 +30,8 @@ _LONGEST_CELL: Final = 50  # characters
 def result(*, job_id: int, timeout: float | None, url: str) -> None:
     """Print what a job returned, as soon as it has: JSON on a line.
 
-    Of a map job it is the value of each item, one a line, in order; or what its reduce task made of them.
+    Of a map job it is the value of each item, one a line, in order; or what its reduce task made of them.  If one item
+    has failed there is none: the values of the others are told by `jobrunner items ID --state succeeded --json`.
 
     $ jobrunner result 42 | jq .count
     $ jobrunner result 42 | gzip > values.ndjson.gz
@@ -70,11 +71,13 @@ def items(
 ) -> None:
     """List the items of a map job that have succeeded or failed so far, in order.
 
-    PARAMS are an item's own, beside those that all have in common.
+    Those that wait, run or are tried again are not among them.  INDEX counts from 0; PARAMS are an item's own, beside
+    those that all have in common.  Long values are cut, but with --json.
 
     $ jobrunner items 42 --state failed
     $ jobrunner items 42 --json | jq -c '[.params.n, .value]'
     $ jobrunner items 42 --state failed --json | jq -c .params > again.ndjson
+    $ jobrunner submit mytasks.score --map @again.ndjson
     """
     with Client(url) as client:
         found = client.job(job_id).items(*states, after=after)

@@ -42,6 +42,8 @@ Exit status:
 def wait(*, job_ids: tuple[int, ...], timeout: float | None, as_json: bool, url: str) -> None:
     """Wait until jobs are final, and print a line for each as it ends.
 
+    A map job has failed if one of its items has; its line says how many have.
+
     $ jobrunner wait 42
     $ jobrunner wait 42 43 44 --timeout 600 && echo all succeeded
     """
