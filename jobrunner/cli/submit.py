@@ -40,7 +40,7 @@ class _Size(click.ParamType[int]):
     "--reduce",
     metavar="TASK",
     shell_complete=completers.task_names,
-    help="Make the result of a map job's values with this task.",
+    help="Make the result of a map job's values with this task, whose first parameter gets them.",
 )
 @click.option(
     "--max-failed", type=click.IntRange(min=0), metavar="N", help="End a map job when more items have failed."
@@ -55,7 +55,7 @@ class _Size(click.ParamType[int]):
     "--chunk-size",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Items in a chunk; default: as many as take a moment.",
+    help="Items that a worker is handed at a time, and runs to the last; default: as many as take a moment.",
 )
 @click.option("--priority", type=int, metavar="N", help="Higher runs first.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="Stop an attempt that runs for longer.")
