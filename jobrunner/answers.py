@@ -40,7 +40,8 @@ class Map(TypedDict):
     """How far a map job has come, counted in items, and what it was asked.
 
     `done` counts those whose value is kept, `failed` those that are not tried again, `running` those that a worker
-    has in hand.  `per_second` is the mean of the last attempt.
+    has in hand.  `per_second` is the mean of the last attempt; `eta_seconds` is null while no item goes on: the job's
+    `reason` says why.
     """
 
     items: int

@@ -17,14 +17,15 @@ def job_shape(job: Job, situation: Situation | Unseen, map_job: MapJob | None) -
     """Return the job, with what it has beside its row if it is a map job, as every answer shows it."""
     path = f"/jobs/{job.id}"
     ran_seconds = _ran_seconds(job, situation.now)
+    reason = situation.reason(job, map_job)
     return {
         "id": job.id,
         "task": job.task,
         "params": Raw(job.params),
         "state": job.state,
-        "reason": situation.reason(job),
+        "reason": reason,
         "progress": _raw(job.progress) if map_job is None else _progress(job, map_job),
-        "map": None if map_job is None else _map_shape(job, map_job, ran_seconds),
+        "map": None if map_job is None else _map_shape(job, map_job, ran_seconds, goes_on=reason is None),
         "partials": job.partials,
         "result": _raw(job.result),
         "error": _raw(job.error),
@@ -61,17 +62,18 @@ def _progress(job: Job, map_job: MapJob) -> dict[str, Any]:
     return {"done": map_job.done + map_job.failed, "total": job.item_count, "message": message}
 
 
-def _map_shape(job: Job, map_job: MapJob, ran_seconds: float | None) -> dict[str, Any]:
+def _map_shape(job: Job, map_job: MapJob, ran_seconds: float | None, *, goes_on: bool) -> dict[str, Any]:
     settled = map_job.done + map_job.failed
     per_second = (settled - map_job.before) / ran_seconds if ran_seconds else None
     left = (job.item_count or 0) - settled
+    is_going_on = goes_on and job.state is State.RUNNING
     return {
         "items": job.item_count,
         "done": map_job.done,
         "failed": map_job.failed,
-        "running": map_job.running,
+        "running": min(map_job.running, left),  # a chunk in hand counts whole
         "per_second": per_second,
-        "eta_seconds": left / per_second if per_second and job.state is State.RUNNING else None,
+        "eta_seconds": left / per_second if per_second and left and is_going_on else None,
         "max_failed": map_job.max_failed,
         "max_parallel": map_job.max_parallel,
         "chunk_size": map_job.chunk_size,

@@ -49,14 +49,15 @@ class Situation:
         """
         return None if job.item_count is None else items.get(self._source, job.id)
 
-    def reason(self, job: Job) -> str | None:
+    def reason(self, job: Job, map_job: MapJob | None) -> str | None:
         """Return why `job` stands where it stands; None if its state says it all."""
         if job.cancel_grace_seconds is not None:
             return "stopping"
-        if job.state is not State.QUEUED:
-            # Of a map job that runs, no chunk is handed out.
-            waits = job.state is State.RUNNING and job.item_count is not None and job.queue in self._paused
-            return "queue paused" if waits else None
+        if job.state is State.RUNNING and map_job is not None:
+            return self._reason_of_sweep(job, map_job)
+        return self._reason_to_wait(job) if job.state is State.QUEUED else None
+
+    def _reason_to_wait(self, job: Job) -> str:
         if job.due_at is not None and job.due_at > self.now:
             return "backing off" if job.attempt else "scheduled"
         if job.queue in self._paused:
@@ -64,6 +65,12 @@ class Situation:
         if job.task in self._served:
             return "waiting for a worker"
         return "no dispatcher has its task" if self._dispatchers else "no dispatcher"
+
+    def _reason_of_sweep(self, job: Job, map_job: MapJob) -> str | None:
+        """Return why a map job that runs has none of its items at work; None if they are."""
+        if job.queue in self._paused:
+            return "queue paused"  # nothing of it is handed out
+        return "reducing" if map_job.reduce_task is not None and map_job.done == job.item_count else None
 
 
 @dataclass(frozen=True)
@@ -77,5 +84,5 @@ class Unseen:
         """Return what was known of the job."""
         return self.known
 
-    def reason(self, _: Job) -> None:
+    def reason(self, _job: Job, _map_job: MapJob | None) -> None:
         """Tell nothing."""

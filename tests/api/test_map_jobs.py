@@ -92,6 +92,28 @@ def test_a_map_job_that_runs_tells_how_far_it_is(world: World, mixed: int) -> No
     assert shown["partials"] == 4
 
 
+def test_a_map_job_that_is_paused_has_no_time_left(world: World, mixed: int) -> None:
+    world.client.patch("/queues/default", json={"paused": True})
+    shown = world.show(mixed)
+    assert (shown["reason"], shown["map"]["eta_seconds"]) == ("queue paused", None)
+
+
+def test_what_is_settled_of_a_chunk_in_hand_does_not_run(world: World) -> None:
+    job_id = world.running(map={"n": [1, 2, 3]})
+    world.hand_out(job_id, 0, 3)
+    world.settle(job_id, values(0, "a", "b"))
+    assert world.show(job_id)["map"]["running"] == 1
+
+
+def test_a_map_job_whose_values_are_all_there_says_that_it_reduces_them(world: World) -> None:
+    job_id = world.running(map={"n": [1, 2]}, reduce="demo.total")
+    assert world.show(job_id)["reason"] is None
+    world.chunk(job_id, 0, values(0, 1, 2))
+    shown = world.show(job_id)
+    assert (shown["state"], shown["reason"]) == ("running", "reducing")
+    assert (shown["map"]["eta_seconds"], shown["map"]["running"]) == (None, 0)
+
+
 def test_a_map_job_that_has_ended_tells_how_fast_it_was(world: World) -> None:
     shown = world.show(world.mapped(1, 2, 3, 4))
     assert (shown["state"], shown["result"]) == ("succeeded", None)
