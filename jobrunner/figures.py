@@ -6,7 +6,9 @@ from typing import TypedDict
 class Slot(TypedDict):
     """What one worker of a dispatcher does, and has done since the dispatcher started.
 
-    `peak_memory_bytes` and `cpu_seconds` are those of the attempt in hand, None if there is none or it has just begun.
+    `done` and `failed` count attempts; those that were cancelled or given back are neither.  Of a map job the values
+    count in `partials` and its reduce task as an attempt; its items and itself do not.  `peak_memory_bytes` and
+    `cpu_seconds` are those of the attempt in hand, None if there is none or it has just begun.
     """
 
     worker: int

@@ -82,9 +82,11 @@ def _of_dispatchers(alive: list[Dispatcher], now: datetime) -> Iterator[Metric]:
     workers = GaugeMetricFamily("jobrunner_workers", "Workers.", labels=one)
     busy = GaugeMetricFamily("jobrunner_workers_busy", "Workers with a job in hand.", labels=one)
     ended = CounterMetricFamily(
-        "jobrunner_attempts", "Attempts that ended, since it started.", labels=(*one, "outcome")
+        "jobrunner_attempts", "Attempts that succeeded or failed, since it started.", labels=(*one, "outcome")
     )
-    partials = CounterMetricFamily("jobrunner_partials", "Partial results, since it started.", labels=one)
+    partials = CounterMetricFamily(
+        "jobrunner_partials", "Partial results and values of map jobs, since it started.", labels=one
+    )
     worked = CounterMetricFamily(
         "jobrunner_busy_seconds", "Time that its workers had jobs in hand.", labels=one
     )

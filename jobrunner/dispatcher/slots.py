@@ -24,7 +24,10 @@ class Slot(ctypes.Structure):
         ("attempt", ctypes.c_int64),
         ("since", ctypes.c_double),  # when the ticket came, by time.monotonic
         ("done", ctypes.c_int64),  # attempts that succeeded
-        ("failed", ctypes.c_int64),  # attempts that ended otherwise
+        (
+            "failed",
+            ctypes.c_int64,
+        ),  # attempts that ended otherwise, but for those that were stopped or given back
         ("partials", ctypes.c_int64),
         ("busy_seconds", ctypes.c_double),  # with tickets that are done
         ("peak_memory_bytes", ctypes.c_int64),  # of the attempt in hand, as last seen; 0: not seen yet

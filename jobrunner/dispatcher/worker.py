@@ -34,6 +34,7 @@ BRIEF_SECONDS: Final = (
     0.005  #: of tickets that take no longer, answers are heard several at a time: see `ahead`
 )
 LATE_SECONDS: Final = 0.3  #: after this a bundle takes longer than it was meant to
+_NO_FAILURE: Final = {Ending.SUCCEEDED, Ending.CANCELLED, Ending.RELEASED}
 
 
 class Worker:
@@ -113,7 +114,7 @@ class Worker:
         slot.busy_seconds += ran.seconds
         if ticket.chunk is None:  # which is no attempt of its own
             slot.done += ending is Ending.SUCCEEDED
-            slot.failed += ending is not Ending.SUCCEEDED
+            slot.failed += ending not in _NO_FAILURE
 
     def _answered(self, ticket: Ticket) -> Ran | None:
         """Take in the answer to a ticket, if it was read already; None: it must be watched."""

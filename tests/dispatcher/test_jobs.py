@@ -252,6 +252,18 @@ def test_a_thread_that_lives_on_says_nothing_of_the_next_job(world: World, tmp_p
     (tmp_path / "go").touch()
 
 
+def test_what_was_cancelled_or_given_back_has_not_failed(world: World, tmp_path: Path) -> None:
+    daemon = world.start(workers=1)
+    (job_id,) = world.submit("cleans_up", params={"directory": str(tmp_path)})
+    eventually(told(tmp_path, "stuck"))
+    world.cancel(job_id, grace_seconds=0)
+    assert world.finished(job_id).state is State.CANCELLED
+    assert world.run("raises").state is State.FAILED
+    assert world.run("nothing").state is State.SUCCEEDED
+    eventually(lambda: daemon.slots()[0]["done"] == 1)
+    assert daemon.slots()[0]["failed"] == 1
+
+
 def test_signals_that_a_task_has_set_do_not_reach_the_next_job(world: World, tmp_path: Path) -> None:
     world.start(workers=1)
     world.run("leaves_signals")
